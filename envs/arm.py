@@ -1,0 +1,208 @@
+"""An arm from any MJCF: which joints, which set-points, where the tool is.
+
+The suite's own Panda is the default; a path to another model (a MuJoCo Menagerie one, say) works as long as its joints are
+driven by position servos. What must be known is found in the file: hinge joints with an actuator are the arm, the other
+actuators are the gripper, a site called `tcp` (or another usual name) is the tool, a keyframe or a custom numeric `home` is the rest posture.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import mujoco
+import numpy as np
+from numpy.typing import NDArray
+
+from assets.errors import InvalidValueError
+from envs.physics import Ids, Physics
+from envs.scene import Scene, load_spec
+
+TOOL_SITES = ("tcp", "grasp_site", "grip_site", "pinch", "attachment_site", "ee_site", "end_effector")
+
+# Set-points may lead the joints by this much, radians: enough for full torque, too little to wind up against a stop.
+_LEAD = 0.3
+
+
+@dataclass(eq=False)
+class Arm:
+    """An arm to be attached to a scene.
+
+    Args:
+        robot: name of an asset ("panda") or path of an MJCF file.
+        name: prefix of its elements.
+        pos: base position, world frame, metres.
+        posture: rest posture, radians, instead of the model's own.
+
+    Attributes:
+        home: rest posture of the arm's joints, radians, (dof,); known after `attach`.
+        has_gripper: whether actuators other than the arm's exist; known after `attach`.
+        tool: name of the tool site.
+    """
+
+    robot: str = "panda"
+    name: str = "arm"
+    pos: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    posture: tuple[float, ...] | None = None
+    home: NDArray[np.float64] = field(init=False)
+    has_gripper: bool = field(init=False, default=False)
+    tool: str = field(init=False, default="tcp")
+    _joints: list[str] = field(init=False, default_factory=list)
+    _servos: list[str] = field(init=False, default_factory=list)
+    _grippers: list[str] = field(init=False, default_factory=list)
+    _index: dict[str, NDArray[np.intp]] = field(init=False, default_factory=dict)
+    _home_rotation: NDArray[np.float64] | None = field(init=False, default=None)
+
+    def attach(self, scene: Scene) -> None:
+        """Put the arm into a scene.
+
+        Raises:
+            InvalidValueError: the model has no position-servoed hinge joints.
+            AssetNotFoundError: neither an asset nor a file.
+        """
+        given = Path(self.robot).expanduser()
+        spec = load_spec(given if given.suffix == ".xml" else f"robots/{self.robot}.xml")
+        alone = spec.copy().compile()
+        self._find_actuators(alone)
+        self.home = self._find_home(alone)
+        self.tool = f"{self.name}/{self._find_tool(spec, alone)}"
+        # Keyframes of a part have the wrong size for the scene.
+        for key in list(spec.keys):
+            spec.delete(key)
+        scene.attach(spec, self.name, self.pos)
+
+    def _find_actuators(self, model: mujoco.MjModel) -> None:
+        self._joints, self._servos, self._grippers = [], [], []
+        for i in range(model.nu):
+            name = model.actuator(i).name
+            joint = int(model.actuator_trnid[i, 0])
+            on_joint = model.actuator_trntype[i] == mujoco.mjtTrn.mjTRN_JOINT
+            if on_joint and model.jnt_type[joint] == mujoco.mjtJoint.mjJNT_HINGE:
+                if model.actuator_biasprm[i, 1] >= 0:
+                    raise InvalidValueError(
+                        f"{self.robot}: actuator {name!r} is not a position servo (its bias has no -kp term); "
+                        "give the arm <position> actuators"
+                    )
+                self._servos.append(name)
+                self._joints.append(model.joint(joint).name)
+            else:
+                self._grippers.append(name)
+        if not self._joints:
+            raise InvalidValueError(f"{self.robot}: no hinge joint has a position servo, so there is no arm to move")
+        self.has_gripper = bool(self._grippers)
+
+    def _find_home(self, model: mujoco.MjModel) -> NDArray[np.float64]:
+        if self.posture is not None:
+            if len(self.posture) != len(self._joints):
+                raise InvalidValueError(
+                    f"{self.robot} has {len(self._joints)} joints ({', '.join(self._joints)}), "
+                    f"the posture gives {len(self.posture)}"
+                )
+            return np.array(self.posture, np.float64)
+        numeric = [i for i in range(model.nnumeric) if model.numeric(i).name == "home"]
+        if numeric and model.numeric_size[numeric[0]] == len(self._joints):
+            return np.array(model.numeric(numeric[0]).data, np.float64)
+        addresses = [int(model.joint(j).qposadr[0]) for j in self._joints]
+        keys = [i for i in range(model.nkey) if model.key(i).name == "home"] or list(range(min(model.nkey, 1)))
+        pose = model.key_qpos[keys[0]] if keys else model.qpos0
+        return np.array(pose[addresses], np.float64)
+
+    def _find_tool(self, spec: mujoco.MjSpec, model: mujoco.MjModel) -> str:
+        for name in TOOL_SITES:
+            if spec.site(name) is not None:
+                return name
+        last = int(model.jnt_bodyid[model.joint(self._joints[-1]).id])
+        spec.body(model.body(last).name).add_site(name="tcp")
+        return "tcp"
+
+    @property
+    def dof(self) -> int:
+        """Number of joints; known after `attach`."""
+        return len(self._joints)
+
+    def _bind(self, physics: Physics) -> dict[str, NDArray[np.intp]]:
+        if not self._index:
+            model = physics.model
+            joints = [physics.id("joint", f"{self.name}/{j}") for j in self._joints]
+            self._index = {
+                "qpos": np.array(model.jnt_qposadr[joints], np.intp),
+                "dof": np.array(model.jnt_dofadr[joints], np.intp),
+                "servo": np.array([physics.id("actuator", f"{self.name}/{a}") for a in self._servos], np.intp),
+                "gripper": np.array([physics.id("actuator", f"{self.name}/{a}") for a in self._grippers], np.intp),
+                "joint": np.array(joints, np.intp),
+            }
+        return self._index
+
+    def qpos(self, physics: Physics) -> NDArray[np.float64]:
+        """Joint angles, radians. Shape (N, dof)."""
+        return physics.batch.qpos[:, self._bind(physics)["qpos"]]
+
+    def qvel(self, physics: Physics) -> NDArray[np.float64]:
+        """Joint velocities, rad/s. Shape (N, dof)."""
+        return physics.batch.qvel[:, self._bind(physics)["dof"]]
+
+    def put(self, physics: Physics, ids: Ids, qpos: NDArray[np.float64]) -> None:
+        """Put the arm of some simulations somewhere, at rest, gripper open; call `forward` afterwards.
+
+        Args:
+            physics: the simulations.
+            ids: which of them, n.
+            qpos: joint angles, radians. Shape (n, dof).
+        """
+        index = self._bind(physics)
+        low, high = physics.model.jnt_range[index["joint"]].T
+        qpos = np.clip(qpos, low, high)
+        physics.batch.qpos[np.ix_(ids, index["qpos"])] = qpos
+        physics.batch.qvel[np.ix_(ids, index["dof"])] = 0
+        physics.ctrl[np.ix_(ids, index["servo"])] = qpos
+        if self.has_gripper:
+            physics.ctrl[np.ix_(ids, index["gripper"])] = physics.model.actuator_ctrlrange[index["gripper"], 1]
+
+    def tool_pos(self, physics: Physics) -> NDArray[np.float64]:
+        """Tool position, world frame, metres. Shape (N, 3)."""
+        return physics.site_xpos(self.tool)
+
+    def jacobian(self, physics: Physics) -> NDArray[np.float64]:
+        """Jacobian of the tool with respect to the arm's joints, world frame; linear then angular. Shape (N, 6, dof)."""
+        return physics.jacobian(self.tool)[:, :, self._bind(physics)["dof"]]
+
+    def orientation_error(self, physics: Physics, turn: NDArray[np.float64] | None = None) -> NDArray[np.float64]:
+        """Rotation from the tool's orientation to the one it should have, as a small-angle vector, radians. (N, 3).
+
+        It should be as it is at home; with `turn` (N,), radians, it should be so but for a rotation about the world's z,
+        which goes on from where it is now by `turn`.
+        """
+        if self._home_rotation is None:
+            self._home_rotation = self._rotation_at_home(physics)
+        current, wanted = physics.site_xmat(self.tool), self._home_rotation[None]
+        if turn is not None:
+            # current = R(yaw) home up to tilt, and the yaw of a product of rotations near z is read off its first column.
+            relative = current @ self._home_rotation.T
+            yaw = np.arctan2(relative[:, 1, 0] - relative[:, 0, 1], relative[:, 0, 0] + relative[:, 1, 1]) + turn
+            spin = np.zeros_like(current)
+            spin[:, 0, 0] = spin[:, 1, 1] = np.cos(yaw)
+            spin[:, 1, 0] = np.sin(yaw)
+            spin[:, 0, 1], spin[:, 2, 2] = -spin[:, 1, 0], 1
+            wanted = spin @ self._home_rotation
+        # Half the sum of the cross products of matching axes; exact to second order (Siciliano et al., Robotics, 3.89).
+        return 0.5 * np.sum(np.cross(current, wanted, axis=1), axis=2)
+
+    def _rotation_at_home(self, physics: Physics) -> NDArray[np.float64]:
+        data = mujoco.MjData(physics.model)
+        data.qpos[self._bind(physics)["qpos"]] = self.home
+        mujoco.mj_kinematics(physics.model, data)
+        return data.site_xmat[physics.id("site", self.tool)].reshape(3, 3).copy()
+
+    def move_setpoints(self, physics: Physics, delta: NDArray[np.float64]) -> None:
+        """Move the joints' set-points by `delta` radians (N, dof), inside the joint ranges and near the joints."""
+        index = self._bind(physics)
+        low, high = physics.model.jnt_range[index["joint"]].T
+        now = self.qpos(physics)
+        wanted = np.clip(physics.ctrl[:, index["servo"]] + delta, now - _LEAD, now + _LEAD)
+        physics.ctrl[:, index["servo"]] = np.clip(wanted, low, high)
+
+    def set_opening(self, physics: Physics, fraction: NDArray[np.float64]) -> None:
+        """Set the gripper's opening: 0 closed, 1 open. Shape (N,)."""
+        grippers = self._bind(physics)["gripper"]
+        low, high = physics.model.actuator_ctrlrange[grippers].T
+        physics.ctrl[:, grippers] = low + fraction[:, None] * (high - low)

@@ -1,0 +1,59 @@
+"""Every environment of the suite, a line each. Importing this touches neither MuJoCo nor OpenGL."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import gymnasium as gym
+
+NAMESPACE = "Saccade"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One environment id.
+
+    Attributes:
+        name: id without namespace: "EyeSearch-v0".
+        task: "module:Class".
+        max_episode_steps: time limit, control steps.
+        options: the task's options that make this id what it is.
+        summary: one line for `saccade list`.
+    """
+
+    name: str
+    task: str
+    max_episode_steps: int
+    summary: str
+    options: tuple[tuple[str, object], ...] = ()
+
+    @property
+    def id(self) -> str:
+        """The id to give to `gymnasium.make`."""
+        return f"{NAMESPACE}/{self.name}"
+
+
+ENTRIES = (
+    Entry("EyeSearch-v0", "envs.tasks.eye.search:EyeSearch", 75, "turn the eye to the object that the instruction names"),
+    Entry("Reach-v0", "envs.tasks.arm.reach:Reach", 100, "bring the tool to a ball, seen by a fixed camera"),
+    Entry("ReachEye-v0", "envs.tasks.arm.reach:Reach", 100, "bring the tool to a ball, seen by the eye", (("eye", True),)),
+    Entry("DoorOpen-v0", "envs.tasks.arm.door:DoorOpen", 200, "open a cabinet's hinged door by its handle"),
+)
+
+
+def register() -> None:
+    """Register every id with Gymnasium; calling it again changes nothing."""
+    for entry in ENTRIES:
+        if entry.id not in gym.registry:
+            gym.register(
+                entry.id,
+                entry_point="envs.env:Env",
+                vector_entry_point="envs.env:BatchEnv",
+                max_episode_steps=entry.max_episode_steps,
+                kwargs={"task": entry.task, **dict(entry.options)},
+            )
+
+
+def ids() -> list[str]:
+    """Every id of the suite."""
+    return [entry.id for entry in ENTRIES]

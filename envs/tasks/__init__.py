@@ -1,0 +1,1 @@
+"""Tasks by family, one file each."""

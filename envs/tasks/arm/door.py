@@ -1,0 +1,148 @@
+"""DoorOpen: open a cabinet's hinged door by its handle."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from gymnasium import spaces
+from numpy.typing import NDArray
+
+from envs.actions import Part, control_parts
+from envs.arm import Arm
+from envs.physics import Ids, Physics
+from envs.render import View
+from envs.scene import Scene
+from envs.streams import Draw
+from envs.task import State, Task, box
+from rewards.base import WeightedSum
+from rewards.verifiable import Effort, Fraction, Proximity
+
+OPEN = 0.9
+TURN = 0.12
+# The Panda with its hand level, pointing at the cabinet: tool at (0.33, -0.09, 0.30) m, fingers opening along y.
+HAND_LEVEL = (-0.254, -0.745, 0.0, -2.716, 0.0, 3.54, 0.53)
+
+
+@dataclass
+class DoorOpen(Task):
+    """Grasp the handle of a cabinet's door and pull it open.
+
+    Observations: "front" (84, 84, 3) uint8 from a fixed camera; "joints" (dof,) rad; "joint_velocity" (dof,) rad/s; "tool" (3,) m;
+    "target" (64,) embedding of the instruction. Where the handle is, and how far the door is open, is to be seen.
+
+    Action: "arm" (4,): translation of the tool, 1 is 3 cm per step, and turn about the vertical, 1 is 0.12 rad per step;
+    "gripper" (1,), 1 open, -1 closed.
+
+    Reward: 0.3 (1 - tanh(distance to handle / 0.1 m)) + clip(angle / 0.9 rad, 0, 1), less 0.01 times the mean squared action.
+
+    Randomised: the cabinet's position +-3 cm in x and y and +-0.1 rad of yaw, the arm's joints +-0.02 rad.
+
+    Success: the door is open by 0.9 rad (52 degrees). Nothing ends the episode but its time limit.
+
+    Args:
+        robot: asset name or path of an MJCF arm.
+        posture: its rest posture, hand level towards +x, radians.
+    """
+
+    control_dt: ClassVar[float] = 0.05
+    render_camera: ClassVar[str] = "side"
+
+    robot: str = "panda"
+    posture: Sequence[float] | None = HAND_LEVEL
+
+    def __post_init__(self) -> None:
+        self.arm = Arm(self.robot, posture=None if self.posture is None else tuple(self.posture))
+
+    def build(self, timestep: float) -> Scene:
+        """A table, the arm, the cabinet as a body that is placed by hand."""
+        scene = Scene("arenas/tabletop.xml", timestep)
+        self.arm.attach(scene)
+        scene.attach("props/door.xml", "cabinet", joint="mocap")
+        return scene
+
+    def parts(self) -> Sequence[Part]:
+        """Tool translation and turn, gripper."""
+        return control_parts(self.arm, "tool", turn=TURN)
+
+    def views(self, image_size: int | None) -> Sequence[View]:
+        """Two fixed cameras."""
+        side = image_size or 84
+        return (View("side", "side", side, side),)
+
+    def sample(self, draw: Draw) -> dict[str, NDArray[Any]]:
+        """Where the cabinet stands, and how the arm does."""
+        return {
+            "cabinet": np.array([0.75, 0.05]) + draw.uniform(-0.03, 0.03, (2,)),
+            "yaw": draw.uniform(-0.1, 0.1),
+            "angle": np.zeros(len(draw)),
+            "joints": self.arm.home + draw.uniform(-0.02, 0.02, (self.arm.dof,)),
+        }
+
+    def place(self, physics: Physics, ids: Ids, start: State) -> None:
+        """Put cabinet, door and arm where the start says."""
+        body, half = "cabinet/root", start["yaw"] / 2
+        physics.mocap_pos(body)[ids] = np.pad(start["cabinet"], ((0, 0), (0, 1)))
+        physics.mocap_quat(body)[ids] = np.stack([np.cos(half), 0 * half, 0 * half, np.sin(half)], axis=1)
+        physics.qpos("cabinet/hinge")[ids] = start["angle"][:, None]
+        self.arm.put(physics, ids, start["joints"])
+
+    def state(self, physics: Physics) -> dict[str, NDArray[Any]]:
+        """Joints (rad, rad/s), tool, handle (m) and their distance (m), door and tool angles about the vertical (rad)."""
+        tool, handle = self.arm.tool_pos(physics).copy(), physics.site_xpos("cabinet/handle").copy()
+        out, approach = physics.site_xmat("cabinet/handle")[:, :, 0], physics.site_xmat(self.arm.tool)[:, :, 2]
+        return {
+            "joints": self.arm.qpos(physics),
+            "joint_velocity": self.arm.qvel(physics),
+            "tool": tool,
+            "handle": handle,
+            "distance": np.linalg.norm(tool - handle, axis=1),
+            "angle": physics.qpos("cabinet/hinge")[:, 0].copy(),
+            "outward": out[:, :2].copy(),
+            "misturn": _turn_between(approach[:, :2], -out[:, :2]),
+        }
+
+    def proprio(self) -> dict[str, spaces.Box]:
+        """The arm's own joints and tool."""
+        return {"joints": box(self.arm.dof), "joint_velocity": box(self.arm.dof), "tool": box(3)}
+
+    def instruction(self, state: State) -> list[str]:
+        """The same for every episode."""
+        return ["open the cabinet door"] * len(state["angle"])
+
+    def success(self, state: State) -> NDArray[np.bool_]:
+        """Open by 0.9 rad."""
+        return state["angle"] > OPEN
+
+    def reward(self) -> WeightedSum:
+        """Come to the handle, open the door, do not thrash."""
+        terms = {"handle": Proximity("distance", 0.1), "open": Fraction("angle", OPEN), "effort": Effort()}
+        return WeightedSum(terms, {"handle": 0.3, "effort": 0.01})
+
+    def oracle(self, state: State) -> NDArray[np.float32]:
+        """Line up in front of the handle, move in, close, pull along the arc with the hand turning as the door does."""
+        outward = np.pad(state["outward"], ((0, 0), (0, 1)))  # (N, 3)
+        offset = state["handle"] - state["tool"]
+        along = -np.einsum("ni,ni->n", offset, outward)  # how far the tool is in front of the handle, m
+        sideways = np.linalg.norm(offset + along[:, None] * outward, axis=1)
+        lined_up = (sideways < 0.012) & (np.abs(state["misturn"]) < 0.2)
+        grasping = lined_up & (np.abs(along) < 0.015)
+        moved = state["angle"] > 0.02
+        pulling = (grasping | moved) & (state["distance"] < 0.06)
+        before = state["handle"] + 0.06 * outward
+        goal = np.where(lined_up[:, None], state["handle"], before)
+        move = 0.5 * (goal - state["tool"]) / 0.03
+        # Pull: outward along the arc, and stay on the handle.
+        pull = 0.5 * outward + 0.4 * offset / 0.03
+        move = np.where(pulling[:, None], pull, move)
+        move /= np.maximum(1, np.linalg.norm(move, axis=1, keepdims=True))
+        turn = np.clip(state["misturn"] / TURN, -1, 1)[:, None]
+        grip = np.where(pulling, -1.0, 1.0)[:, None]
+        return np.clip(np.concatenate([move, turn, grip], axis=1), -1, 1).astype(np.float32)
+
+
+def _turn_between(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Signed angle that turns planar vectors a to b, radians. Shapes (N, 2), (N, 2) -> (N,)."""
+    return np.arctan2(a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0], np.sum(a * b, axis=1))

@@ -1,0 +1,1 @@
+"""Tasks in which looking is the skill."""

@@ -1,0 +1,194 @@
+"""EyeSearch: find the named object on an arc of 210 degrees."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, ClassVar
+
+import numpy as np
+from gymnasium import spaces
+from numpy.typing import NDArray
+
+from assets import Prop, props
+from assets.errors import InvalidValueError
+from envs.actions import Gaze, Part
+from envs.eye import FOVEAL_PYRAMID, Eye, angle_between, direction_to, geoms_of, hide
+from envs.physics import Ids, Physics
+from envs.render import View
+from envs.scene import Scene
+from envs.streams import Draw
+from envs.task import State, Task, box
+from rewards.base import WeightedSum
+from rewards.verifiable import Closeness
+
+ARC = np.radians(210.0)
+SEPARATION = np.radians(15.0)
+RADIUS = (0.45, 0.75)
+FIXATED = np.radians(5.0)
+HOLD = 0.5
+
+
+@dataclass
+class EyeSearch(Task):
+    """Turn the eye to the object that the instruction names, and hold it there.
+
+    Task: one target and some distractors lie on an arc of 210 degrees around the eye; most of it is out of view at any time.
+    Follows EyeRobot's active visual search (arXiv:2506.10968) at its 15 Hz, with 150 degrees per second at most.
+
+    Observations: "eye_0" (fovea, 17.3 degrees), "eye_1" (62.3), "eye_2" (116.1): (40, 40, 3) uint8; "gaze" (2,) azimuth and
+    elevation, rad; "gaze_velocity" (2,) rad/s; "target" (64,) embedding of the instruction.
+
+    Action: "eye" (2,) rates of azimuth and elevation, 1 is 150 degrees per second.
+
+    Reward: clip(1 - angle(gaze, target) / 50 degrees, 0, 1).
+
+    Randomised: which objects, where (radius 0.45 to 0.75 m, at least 15 degrees apart), their yaw, the first gaze (azimuth
+    +-90, elevation +-15 degrees), the light's strength where `randomise_light`.
+
+    Success: gaze within 5 degrees of the target for 0.5 s on end. Nothing ends the episode but its time limit of 5 s.
+
+    Args:
+        distractors: other objects on the table.
+        resolution: pixels a side of each level.
+        fovs: levels of the foveal pyramid, degrees, fovea first.
+        projection: "pinhole" or "fisheye".
+        randomise_light: draw the light's strength from 0.6 to 1.2 of its own.
+    """
+
+    control_dt: ClassVar[float] = 1 / 15
+    render_camera: ClassVar[str] = "front"
+
+    distractors: int = 3
+    resolution: int = 40
+    fovs: Sequence[float] = FOVEAL_PYRAMID
+    projection: str = "pinhole"
+    randomise_light: bool = False
+
+    def __post_init__(self) -> None:
+        most = min(len(self.props) - 1, int(ARC / SEPARATION) - 1)
+        if not 0 <= self.distractors <= most:
+            raise InvalidValueError(f"distractors must be between 0 and {most}, got {self.distractors}")
+        self.eye = Eye(fovs=tuple(self.fovs), resolution=self.resolution, projection=self.projection)
+
+    @cached_property
+    def props(self) -> list[Prop]:
+        """Everything that can lie on the table, in the order of the state's "target"."""
+        return list(props().values())
+
+    def build(self, timestep: float) -> Scene:
+        """The arc, the eye, and every prop as a body that is moved by hand."""
+        scene = Scene("arenas/tabletop_arc.xml", timestep)
+        self.eye.attach(scene)
+        for prop in self.props:
+            scene.attach(f"props/{prop.name}.xml", prop.name, (0, 0, -2), joint="mocap")
+        scene.memory("target")
+        scene.memory("held")
+        return scene
+
+    def parts(self) -> tuple[Part, ...]:
+        """The eye."""
+        return (Gaze(self.eye),)
+
+    def views(self, image_size: int | None) -> Sequence[View]:
+        """The pyramid; another `image_size` resizes every level."""
+        if image_size is not None:
+            return Eye(self.eye.name, self.eye.pos, self.eye.fovs, image_size, self.projection).views
+        return self.eye.views
+
+    def sample(self, draw: Draw) -> dict[str, NDArray[Any]]:
+        """Which objects, where, and the first gaze."""
+        count = self.distractors + 1
+        # Gaps first, then the separations between them: uniform over all arrangements that keep them apart.
+        free = np.sort(draw.uniform(0, ARC - self.distractors * SEPARATION, (count,)), axis=1)
+        azimuth = free + np.arange(count) * SEPARATION - ARC / 2
+        seats = draw.permutation(count)
+        start = {
+            "objects": draw.permutation(len(self.props))[:, :count],  # the first is the target
+            "azimuth": np.take_along_axis(azimuth, seats, axis=1),
+            "radius": draw.uniform(*RADIUS, (count,)),
+            "yaw": draw.uniform(-np.pi, np.pi, (count,)),
+            "gaze": draw.uniform(np.radians([-90, -15]), np.radians([90, 15]), (2,)),
+        }
+        if self.randomise_light:
+            start["light"] = draw.uniform(0.6, 1.2)
+        return start
+
+    def place(self, physics: Physics, ids: Ids, start: State) -> None:
+        """Put the drawn objects on the arc, hide the others."""
+        self._check(start["objects"])
+        chosen, azimuth, radius = start["objects"], start["azimuth"], start["radius"]
+        for k, prop in enumerate(self.props):
+            sims, seat = np.nonzero(chosen == k)
+            where = radius[sims, seat], azimuth[sims, seat]
+            body = f"{prop.name}/root"
+            physics.mocap_pos(body)[ids] = (0, 0, -2)
+            physics.mocap_pos(body)[ids[sims]] = np.stack(
+                [where[0] * np.cos(where[1]), where[0] * np.sin(where[1]), np.zeros(len(sims))], axis=1
+            )
+            half = start["yaw"][sims, seat] / 2
+            physics.mocap_quat(body)[ids[sims]] = np.stack([np.cos(half), 0 * half, 0 * half, np.sin(half)], axis=1)
+            geoms = geoms_of(physics.model, prop.name)
+            shown = np.any(chosen == k, axis=1)
+            hide(physics, geoms, ids, np.repeat(shown[:, None], len(geoms), axis=1))
+        physics.memory("target")[ids, 0] = chosen[:, 0]
+        physics.memory("held")[ids] = 0
+        self.eye.aim(physics, ids, start["gaze"])
+        if "light" in start:
+            light = physics.field("light_diffuse")
+            light[ids] = physics.model.light_diffuse * start["light"][:, None, None]
+
+    def _check(self, objects: NDArray[Any]) -> None:
+        if objects.min() < 0 or objects.max() >= len(self.props):
+            raise InvalidValueError(
+                f"objects must be indices below {len(self.props)} into {[p.name for p in self.props]}, got {objects.max()}"
+            )
+        if any(len(set(row)) != len(row) for row in objects.tolist()):
+            raise InvalidValueError(f"an object can lie on the table once only, got objects {objects.tolist()[0]}")
+
+    def _error(self, physics: Physics) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Direction of the target from the eye (N, 2) and angle of the gaze to it (N,), radians."""
+        target = physics.memory("target")[:, 0].astype(int)
+        centres = np.stack([physics.mocap_pos(f"{p.name}/root") + (0, 0, p.height_m / 2) for p in self.props], axis=1)
+        direction = direction_to(centres[physics.all, target], self.eye.centre(physics))
+        return direction, angle_between(self.eye.gaze(physics), direction)
+
+    def advance(self, physics: Physics, dt: float) -> None:
+        """Count how long the target has been fixated."""
+        _, error = self._error(physics)
+        held = physics.memory("held")
+        held[:, 0] = np.where(error < FIXATED, held[:, 0] + dt, 0)
+
+    def state(self, physics: Physics) -> dict[str, NDArray[Any]]:
+        """Gaze and target direction (rad), the angle between them (rad), how long it was held (s), which object."""
+        direction, error = self._error(physics)
+        return {
+            "gaze": self.eye.gaze(physics),
+            "gaze_velocity": self.eye.velocity(physics),
+            "target_direction": direction,
+            "gaze_error": error,
+            "held": physics.memory("held")[:, 0].copy(),
+            "target": physics.memory("target")[:, 0].astype(np.int64),
+        }
+
+    def proprio(self) -> dict[str, spaces.Box]:
+        """Where the eye points, and how fast it moves."""
+        return {"gaze": box(2), "gaze_velocity": box(2)}
+
+    def instruction(self, state: State) -> list[str]:
+        """Such as "find the purple mug"."""
+        return [f"find {self.props[k].phrase}" for k in state["target"]]
+
+    def success(self, state: State) -> NDArray[np.bool_]:
+        """Fixated for half a second."""
+        return state["held"] >= HOLD - 1e-9
+
+    def reward(self) -> WeightedSum:
+        """EyeRobot's search reward."""
+        return WeightedSum({"gaze": Closeness("gaze_error", np.radians(50))})
+
+    def oracle(self, state: State) -> NDArray[np.float32]:
+        """Turn straight to the target."""
+        turn = state["target_direction"] - state["gaze"]
+        return np.clip(turn / (np.radians(self.eye.max_speed) * self.control_dt), -1, 1).astype(np.float32)

@@ -1,0 +1,1 @@
+"""What cameras see, turned into arrays and language: frames, projections, embeddings. No simulator in here."""

@@ -1,0 +1,87 @@
+"""The record that every reward reads, and how named terms add up to one.
+
+A reward never touches the simulator: it maps a batch of transitions to numbers, so the same object runs inside an
+environment, over a recording, or on arrays written by hand in a test.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from assets.errors import UnknownNameError
+
+
+@dataclass(frozen=True)
+class Transition:
+    """A batch of steps; the leading axis T is time, or N parallel simulations.
+
+    Attributes:
+        obs: what the agent saw before acting; name -> (T, ...).
+        action: (T, A) in [-1, 1].
+        state: named physical quantities after the step, SI units, world frame; name -> (T, ...).
+        next_obs: what the agent saw after acting; name -> (T, ...).
+        terminated: (T,) the decision process ended here (never the time limit).
+        instruction: T sentences.
+    """
+
+    obs: Mapping[str, NDArray[Any]]
+    action: NDArray[np.float32]
+    state: Mapping[str, NDArray[Any]]
+    next_obs: Mapping[str, NDArray[Any]]
+    terminated: NDArray[np.bool_]
+    instruction: Sequence[str]
+
+    def quantity(self, name: str) -> NDArray[Any]:
+        """State quantity `name`, (T, ...).
+
+        Raises:
+            UnknownNameError: the state has no such quantity; the sentence lists those it has.
+        """
+        try:
+            return self.state[name]
+        except KeyError:
+            raise UnknownNameError("state quantity", name, self.state) from None
+
+
+@runtime_checkable
+class Reward(Protocol):
+    """Anything that maps T transitions to (T,) float32."""
+
+    def __call__(self, batch: Transition) -> NDArray[np.float32]: ...
+
+
+class WeightedSum:
+    """r = sum_k w_k r_k over named terms; the terms stay visible so that they can be logged one by one.
+
+    Args:
+        terms: name -> reward.
+        weights: name -> weight; a term without a weight counts 1.
+
+    Raises:
+        UnknownNameError: a weight names no term.
+    """
+
+    def __init__(self, terms: Mapping[str, Reward], weights: Mapping[str, float] | None = None) -> None:
+        weights = dict(weights or {})
+        for name in weights:
+            if name not in terms:
+                raise UnknownNameError("reward term", name, terms)
+        self._terms = dict(terms)
+        self.weights = {name: float(weights.get(name, 1.0)) for name in terms}
+
+    def terms(self, batch: Transition) -> dict[str, NDArray[np.float32]]:
+        """Every term by name, unweighted; (T,) each."""
+        return {name: term(batch) for name, term in self._terms.items()}
+
+    def total(self, terms: Mapping[str, NDArray[np.float32]]) -> NDArray[np.float32]:
+        """Add up terms that were already computed. Shape (T,)."""
+        parts = [np.float32(self.weights[name]) * value for name, value in terms.items()]
+        return np.sum(parts, axis=0, dtype=np.float32)
+
+    def __call__(self, batch: Transition) -> NDArray[np.float32]:
+        return self.total(self.terms(batch))
