@@ -44,7 +44,7 @@ class FovealExtractor(BaseFeaturesExtractor):
         self.queries, self.channels = queries, channels
         size = 0 if self.language is None else int(np.prod(observation_space[language].shape or ()))
         self.convolutions = nn.Sequential(
-            nn.Conv2d(3, channels, 5, stride=2, padding=2), nn.ReLU(), nn.Conv2d(channels, channels, 3, padding=1)
+            nn.Conv2d(3, channels, 4, stride=2, padding=1), nn.ReLU(), nn.Conv2d(channels, channels, 1)
         )
         self.to_queries = nn.Linear(size, queries * channels)
         self.to_gist = nn.Linear(size, 16)
@@ -62,7 +62,8 @@ class FovealExtractor(BaseFeaturesExtractor):
     def _find(self, observations: dict[str, torch.Tensor], words: torch.Tensor) -> torch.Tensor:
         views = torch.stack([self._channels_first(observations[k]) for k in self.images], dim=1)  # (B, K, 3, H, W)
         batch, levels = views.shape[:2]
-        maps = self.convolutions(views.flatten(0, 1) - 0.5)  # (B K, C, h, w)
+        flat = (views.flatten(0, 1) - 0.5).contiguous(memory_format=torch.channels_last)
+        maps = self.convolutions(flat)  # (B K, C, h, w)
         height, width = maps.shape[-2:]
         maps = maps.view(batch, levels, self.channels, height * width)
         queries = self.to_queries(words).view(batch, self.queries, self.channels)

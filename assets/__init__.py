@@ -1,7 +1,7 @@
 """Robots, eyes, arenas, props and textures of the suite: MJCF drawn in primitives.
 
-Everything is in metres, kilograms, radians and newtons, z up, quaternions as wxyz. Where each file comes from is told in
-``SOURCES.md``. This package imports nothing of the suite and nothing beyond the standard library.
+Everything is in metres, kilograms, radians and newtons, z up, quaternions as wxyz. Where each file comes from is told
+in ``SOURCES.md``. This package imports nothing of the suite and nothing beyond the standard library.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Prop:
     mass_kg: float
     """Total mass in kg."""
     grasp_width_m: float | None
-    """Width in m between the pads of a gripper that comes from above onto the root's axis and closes along the root's y;
+    """Width in m between the pads of a gripper that comes from above onto the root's axis and closes along its y;
     None where an opening of 0.08 m does not take the prop."""
     height_m: float
     """Top of the bounding box above the support plane in m."""

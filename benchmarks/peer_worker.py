@@ -12,6 +12,7 @@ Resets happen when episodes end and are timed. A variant is "state", or the side
 
 from __future__ import annotations
 
+import gc
 import importlib
 import itertools
 import json
@@ -41,12 +42,12 @@ class Subject(NamedTuple):
     Args:
         step: one call; takes an action, resets when an episode ends, returns the image drawn, or None without a camera.
         actions: (ACTIONS, ...) the actions in turn.
-        count: env steps that one call makes.
+        sims: env steps that one call makes.
     """
 
     step: Callable[[NDArray[Any]], Image | None]
     actions: NDArray[Any]
-    count: int
+    sims: int
 
 
 def uniform_actions(low: Any, high: Any, seed: int) -> NDArray[Any]:
@@ -116,12 +117,17 @@ def dm_control(size: int, fast: bool, seed: int) -> Subject:
         return env.physics.render(size, size, **drawing) if size else None
 
     spec = env.action_spec()
-    bounds = np.broadcast_to(spec.minimum, spec.shape), np.broadcast_to(spec.maximum, spec.shape)
-    return Subject(step, uniform_actions(*bounds, seed), 1)
+    low, high = np.broadcast_to(spec.minimum, spec.shape), np.broadcast_to(spec.maximum, spec.shape)
+    return Subject(step, uniform_actions(low, high, seed), 1)
 
 
 def robosuite(size: int, fast: bool, seed: int) -> Subject:
-    """Lift with a Panda at 20 Hz; the camera "agentview" is part of the observation."""
+    """Lift with a Panda at 20 Hz; the camera "agentview" is part of the observation.
+
+    A reset makes a new GL context, and leaves none current when the collector frees the old one later: from then on images
+    are uninitialised memory, drawn in no time. So the old one is collected and the new one made current, and every step
+    makes sure of it.
+    """
     camera: dict[str, Any] = {"camera_names": "agentview", "camera_heights": size, "camera_widths": size} if size else {}
     env: Any = importlib.import_module("robosuite").make(
         "Lift",
@@ -138,17 +144,28 @@ def robosuite(size: int, fast: bool, seed: int) -> Subject:
 
     def reset() -> None:
         env.reset()
+        if size:
+            gc.collect()
+            env.sim._render_context_offscreen.gl_ctx.make_current()
         if fast:
             _flags_off(env.sim._render_context_offscreen.scn)  # a reset makes a new scene
 
     def step(action: NDArray[Any]) -> Image | None:
         observation, _, done, _ = env.step(action)
+        if size:
+            _require_context()
         if done:
             reset()
         return observation["agentview_image"] if size else None
 
     reset()
-    return Subject(step, uniform_actions(*env.action_spec, seed), 1)
+    low, high = env.action_spec
+    return Subject(step, uniform_actions(low, high, seed), 1)
+
+
+def _require_context() -> None:
+    if not importlib.import_module("OpenGL.EGL").eglGetCurrentContext():
+        raise RuntimeError("no GL context is current in robosuite's process, so its images hold nothing")
 
 
 def _without_samples(xml: str) -> str:
@@ -214,7 +231,7 @@ def stepper(subject: Subject) -> Callable[[float], float]:
         steps, start = 0, time.perf_counter()
         while (elapsed := time.perf_counter() - start) < seconds or not steps:
             subject.step(next(actions))
-            steps += subject.count
+            steps += subject.sims
         return steps / elapsed
 
     return measure
@@ -300,8 +317,9 @@ def versions(name: str) -> dict[str, str]:
     return {package: metadata.version(package) for package in packages}
 
 
-def main(name: str, variant: str, seed: str) -> None:
+def main(argv: list[str]) -> None:
     """Serve measurements until told to close; standard output carries nothing but the answers."""
+    name, variant, seed = argv
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
     measure = measurement(name, variant, int(seed))
@@ -316,4 +334,4 @@ def main(name: str, variant: str, seed: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main(sys.argv[1:])

@@ -22,6 +22,7 @@ from benchmarks import results
 
 _OPEN = re.compile(r"^\s*<!--\s*results:([^:\s]+)(?::(\S+))?\s*-->\s*$")
 _CLOSE = re.compile(r"^\s*<!--\s*/results\s*-->\s*$")
+_REMEDY = "run python -m benchmarks.tables"
 _FENCE = re.compile(r"^\s*(`{3,}|~{3,})")
 
 
@@ -62,7 +63,7 @@ def _pieces(text: str, problems: list[str]) -> list[tuple[str | None, list[str]]
         fence = fence if inside else _fence(line, fence)
         opened = None if fence else _OPEN.match(line)
         closed = not fence and _CLOSE.match(line) is not None
-        if opened and inside or closed and not inside:
+        if (opened and inside) or (closed and not inside):
             problems.append(f"line {number}: {line.strip()} {'follows an open block' if opened else 'closes no block'}")
         if opened:
             pieces.append((_label(opened), []))
@@ -112,7 +113,7 @@ def update(root: Path, check: bool = False) -> list[str]:
         new, changed, broken = render(text, root / "docs" / "results")
         problems += [f"{where}: {sentence}" for sentence in broken]
         if check:
-            problems += [f"{where}: block {label} and its result file disagree: run python -m benchmarks.tables" for label in changed]
+            problems += [f"{where}: block {label} and its result file disagree: {_REMEDY}" for label in changed]
         elif changed:
             path.write_text(new, encoding="utf-8")
             print(f"{where}: {', '.join(changed)}")

@@ -2,9 +2,9 @@
 
     python assets/textures/make.py [FOLDER]
 
-All patterns are 64 x 64 RGB and tile without a seam, since each is a sum of waves with whole periods. Random phases come
-from ``numpy.random.RandomState``, whose stream numpy has frozen. The PNG is written with one stored (uncompressed) deflate
-block, because the output of a compressor changes with its version.
+All patterns are 64 x 64 RGB and tile without a seam, since each is a sum of waves with whole periods. Random phases
+come from ``numpy.random.RandomState``, whose stream numpy has frozen. The PNG is written with one stored (uncompressed)
+deflate block, because the output of a compressor changes with its version.
 """
 
 from __future__ import annotations
@@ -49,9 +49,9 @@ def _tint(dark: tuple[int, int, int], light: tuple[int, int, int], level: np.nda
 def wood() -> np.ndarray:
     """Birch planks with the grain along x: pale and calm, so that saturated things stand out on it."""
     _, y = _grid()
-    bend = _waves(SEED, range(0, 3), range(0, 3), 1.0)
+    bend = _waves(SEED, range(3), range(3), 1.0)
     rings = 0.5 + 0.5 * np.cos(6 * y + 0.9 * bend)
-    fibre = _waves(SEED + 1, range(0, 3), range(6, 25), 0.4)
+    fibre = _waves(SEED + 1, range(3), range(6, 25), 0.4)
     level = 0.45 + 0.4 * rings + 0.09 * fibre
     level[:1, :] -= 0.5  # the joint between two planks
     return _tint((166, 138, 104), (216, 193, 160), level)
@@ -65,12 +65,12 @@ def checker() -> np.ndarray:
 
 def noise() -> np.ndarray:
     """Smooth grey clouds with all frequencies up to 11 periods."""
-    return _tint((60, 60, 60), (196, 196, 196), 0.5 + 0.22 * _waves(SEED + 2, range(-11, 12), range(0, 12), 0.9))
+    return _tint((60, 60, 60), (196, 196, 196), 0.5 + 0.22 * _waves(SEED + 2, range(-11, 12), range(12), 0.9))
 
 
 def brushed() -> np.ndarray:
     """Metal brushed along x."""
-    return _tint((128, 132, 138), (206, 209, 213), 0.5 + 0.2 * _waves(SEED + 3, range(0, 2), range(4, 31), 0.2))
+    return _tint((128, 132, 138), (206, 209, 213), 0.5 + 0.2 * _waves(SEED + 3, range(2), range(4, 31), 0.2))
 
 
 TEXTURES: dict[str, Callable[[], np.ndarray]] = {"wood": wood, "checker": checker, "noise": noise, "brushed": brushed}
