@@ -16,6 +16,10 @@ from torch import nn
 from assets.errors import InvalidValueError
 
 
+# Inverse temperature of the spatial softmax .
+SHARPNESS = 2.0
+
+
 def image_keys(space: spaces.Dict) -> list[str]:
     """Names of the uint8 images of an observation space, in order."""
     return [key for key, box in space.spaces.items() if isinstance(box, spaces.Box) and len(box.shape) == 3]
@@ -26,13 +30,14 @@ class FovealExtractor(BaseFeaturesExtractor):
 
     Args:
         observation_space: images (H, W, 3) or (3, H, W) uint8, vectors, and "target" (D,), the instruction's embedding.
-        channels: feature maps.
+        patch: side of the square patches that an image is cut into, pixels.
+        channels: features of a patch.
         queries: how many things to look for in each view.
         language: name of the embedding that makes the queries.
     """
 
     def __init__(
-        self, observation_space: spaces.Dict, channels: int = 16, queries: int = 4, language: str = "target"
+        self, observation_space: spaces.Dict, patch: int = 4, channels: int = 24, queries: int = 4, language: str = "target"
     ) -> None:
         self.images = image_keys(observation_space)
         self.vectors = [k for k in observation_space.spaces if k not in self.images and k != language]
@@ -44,7 +49,7 @@ class FovealExtractor(BaseFeaturesExtractor):
         self.queries, self.channels = queries, channels
         size = 0 if self.language is None else int(np.prod(observation_space[language].shape or ()))
         self.convolutions = nn.Sequential(
-            nn.Conv2d(3, channels, 4, stride=2, padding=1), nn.ReLU(), nn.Conv2d(channels, channels, 1)
+            nn.Conv2d(3, channels, patch, stride=patch), nn.ReLU(), nn.Conv2d(channels, channels, 1)
         )
         self.to_queries = nn.Linear(size, queries * channels)
         self.to_gist = nn.Linear(size, 16)
@@ -65,14 +70,15 @@ class FovealExtractor(BaseFeaturesExtractor):
         flat = (views.flatten(0, 1) - 0.5).contiguous(memory_format=torch.channels_last)
         maps = self.convolutions(flat)  # (B K, C, h, w)
         height, width = maps.shape[-2:]
-        maps = maps.view(batch, levels, self.channels, height * width)
-        queries = self.to_queries(words).view(batch, self.queries, self.channels)
-        match = torch.einsum("bqc,bkcp->bkqp", queries, maps) / self.channels**0.5  # (B, K, Q, h w)
+        # Subtract what is everywhere: a small object in a wide view stands out by many standard deviations.
+        maps = nn.functional.instance_norm(maps, eps=1e-3).reshape(batch, levels, self.channels, height * width)
+        queries = nn.functional.normalize(self.to_queries(words).view(batch, self.queries, self.channels), dim=-1)
+        match = SHARPNESS * torch.einsum("bqc,bkcp->bkqp", queries, maps)  # (B, K, Q, h w)
         weight = match.softmax(dim=-1)
         u = torch.linspace(-1, 1, width, device=maps.device).repeat(height)
         v = torch.linspace(1, -1, height, device=maps.device).repeat_interleave(width)
         where = torch.stack([weight @ u, weight @ v], dim=-1)  # (B, K, Q, 2)
-        peak = torch.tanh(match.amax(dim=-1, keepdim=True) / 4)
+        peak = torch.tanh(match.amax(dim=-1, keepdim=True) / (5 * SHARPNESS))
         return torch.cat([where, peak], dim=-1).flatten(1)
 
     @staticmethod

@@ -124,9 +124,9 @@ def dm_control(size: int, fast: bool, seed: int) -> Subject:
 def robosuite(size: int, fast: bool, seed: int) -> Subject:
     """Lift with a Panda at 20 Hz; the camera "agentview" is part of the observation.
 
-    A reset makes a new GL context, and leaves none current when the collector frees the old one later: from then on images
-    are uninitialised memory, drawn in no time. So the old one is collected and the new one made current, and every step
-    makes sure of it.
+    A reset makes a new GL context. When the collector later frees what the old one held, it deletes what the new one draws
+    with, and images are uninitialised memory from then on, drawn in no time. So the old one is emptied before a reset, and
+    every step makes sure that there is something to draw with.
     """
     camera: dict[str, Any] = {"camera_names": "agentview", "camera_heights": size, "camera_widths": size} if size else {}
     env: Any = importlib.import_module("robosuite").make(
@@ -143,17 +143,20 @@ def robosuite(size: int, fast: bool, seed: int) -> Subject:
         env.set_xml_processor(_without_samples)
 
     def reset() -> None:
+        if size:
+            _make_current(env)
+            env.sim._render_context_offscreen.con.free()
         env.reset()
         if size:
             gc.collect()
-            env.sim._render_context_offscreen.gl_ctx.make_current()
+            _make_current(env)
         if fast:
             _flags_off(env.sim._render_context_offscreen.scn)  # a reset makes a new scene
 
     def step(action: NDArray[Any]) -> Image | None:
         observation, _, done, _ = env.step(action)
         if size:
-            _require_context()
+            _require_framebuffer(env)
         if done:
             reset()
         return observation["agentview_image"] if size else None
@@ -163,9 +166,18 @@ def robosuite(size: int, fast: bool, seed: int) -> Subject:
     return Subject(step, uniform_actions(low, high, seed), 1)
 
 
-def _require_context() -> None:
-    if not importlib.import_module("OpenGL.EGL").eglGetCurrentContext():
-        raise RuntimeError("no GL context is current in robosuite's process, so its images hold nothing")
+def _make_current(env: Any) -> None:
+    env.sim._render_context_offscreen.gl_ctx.make_current()
+
+
+def _require_framebuffer(env: Any) -> None:
+    gl, egl = importlib.import_module("OpenGL.GL"), importlib.import_module("OpenGL.EGL")
+    try:
+        there = egl.eglGetCurrentContext() and gl.glIsFramebuffer(env.sim._render_context_offscreen.con.offFBO)
+    except gl.GLError as error:  # raised for drawing that failed before, too
+        raise RuntimeError(f"robosuite's drawing failed, so its images hold nothing: {error}") from error
+    if not there:
+        raise RuntimeError("robosuite's framebuffer is gone, so its images hold nothing")
 
 
 def _without_samples(xml: str) -> str:
