@@ -21,9 +21,14 @@ class Part(Protocol):
     """One named slice of the action."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """What its slice of the action is called."""
+        ...
+
     @property
-    def size(self) -> int: ...
+    def size(self) -> int:
+        """How many numbers it takes."""
+        ...
 
     def apply(self, physics: Physics, action: NDArray[np.float64]) -> None:
         """Write actuator inputs for every simulation from an action (N, size) in [-1, 1]."""
@@ -111,10 +116,9 @@ class ToolDelta:
         error = np.concatenate([action[:, :3] * self.step, arm.orientation_error(physics, turn)], axis=1)  # (N, 6)
         transposed = jacobian.swapaxes(1, 2)
         square = jacobian @ transposed + self.damping**2 * np.eye(6)  # (N, 6, 6)
-        pull = self.posture * (arm.home - arm.qpos(physics))  # (N, dof)
-        rest = error - np.einsum("nij,nj->ni", jacobian, pull)
-        delta = pull + np.einsum("nij,nj->ni", transposed, np.linalg.solve(square, rest[..., None])[..., 0])
-        arm.move_setpoints(physics, delta)
+        pull = self.posture * (arm.home - arm.qpos(physics))[..., None]  # (N, dof, 1)
+        delta = pull + transposed @ np.linalg.solve(square, error[..., None] - jacobian @ pull)
+        arm.move_setpoints(physics, delta[..., 0])
 
 
 @dataclass(frozen=True)

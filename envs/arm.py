@@ -2,13 +2,15 @@
 
 The suite's own Panda is the default; a path to another model (a MuJoCo Menagerie one, say) works as long as its joints are
 driven by position servos. What must be known is found in the file: hinge joints with an actuator are the arm, the other
-actuators are the gripper, a site called `tcp` (or another usual name) is the tool, a keyframe or a custom numeric `home` is the rest posture.
+actuators are the gripper, a site called `tcp` (or another usual name) is the tool, a keyframe or a custom numeric `home`
+is the rest posture.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import mujoco
 import numpy as np
@@ -22,6 +24,19 @@ TOOL_SITES = ("tcp", "grasp_site", "grip_site", "pinch", "attachment_site", "ee_
 
 # Set-points may lead the joints by this much, radians: enough for full torque, too little to wind up against a stop.
 _LEAD = 0.3
+
+
+class _Index(NamedTuple):
+    """Where a scene keeps an arm: ids of joints and actuators, addresses in qpos and qvel, and the limits of both."""
+
+    joint: NDArray[np.intp]
+    qpos: NDArray[np.intp]
+    dof: NDArray[np.intp]
+    servo: NDArray[np.intp]
+    gripper: NDArray[np.intp]
+    low: NDArray[np.float64]  # (dof,) rad
+    high: NDArray[np.float64]
+    opening: NDArray[np.float64]  # (2, grippers) set-points: closed, open
 
 
 @dataclass(eq=False)
@@ -50,7 +65,7 @@ class Arm:
     _joints: list[str] = field(init=False, default_factory=list)
     _servos: list[str] = field(init=False, default_factory=list)
     _grippers: list[str] = field(init=False, default_factory=list)
-    _index: dict[str, NDArray[np.intp]] = field(init=False, default_factory=dict)
+    _index: _Index | None = field(init=False, default=None)
     _home_rotation: NDArray[np.float64] | None = field(init=False, default=None)
 
     def attach(self, scene: Scene) -> None:
@@ -63,6 +78,7 @@ class Arm:
         given = Path(self.robot).expanduser()
         spec = load_spec(given if given.suffix == ".xml" else f"robots/{self.robot}.xml")
         alone = spec.copy().compile()
+        self._index, self._home_rotation = None, None
         self._find_actuators(alone)
         self.home = self._find_home(alone)
         self.tool = f"{self.name}/{self._find_tool(spec, alone)}"
@@ -120,26 +136,32 @@ class Arm:
         """Number of joints; known after `attach`."""
         return len(self._joints)
 
-    def _bind(self, physics: Physics) -> dict[str, NDArray[np.intp]]:
-        if not self._index:
+    def _bind(self, physics: Physics) -> _Index:
+        if self._index is None:
             model = physics.model
-            joints = [physics.id("joint", f"{self.name}/{j}") for j in self._joints]
-            self._index = {
-                "qpos": np.array(model.jnt_qposadr[joints], np.intp),
-                "dof": np.array(model.jnt_dofadr[joints], np.intp),
-                "servo": np.array([physics.id("actuator", f"{self.name}/{a}") for a in self._servos], np.intp),
-                "gripper": np.array([physics.id("actuator", f"{self.name}/{a}") for a in self._grippers], np.intp),
-                "joint": np.array(joints, np.intp),
-            }
+            joint = np.array([physics.id("joint", f"{self.name}/{j}") for j in self._joints], np.intp)
+            gripper = np.array([physics.id("actuator", f"{self.name}/{a}") for a in self._grippers], np.intp)
+            low, high = model.jnt_range[joint].T
+            limited = model.jnt_limited[joint].astype(bool)
+            self._index = _Index(
+                joint,
+                model.jnt_qposadr[joint].astype(np.intp),
+                model.jnt_dofadr[joint].astype(np.intp),
+                np.array([physics.id("actuator", f"{self.name}/{a}") for a in self._servos], np.intp),
+                gripper,
+                np.where(limited, low, -np.inf),
+                np.where(limited, high, np.inf),
+                model.actuator_ctrlrange[gripper].T.copy(),
+            )
         return self._index
 
     def qpos(self, physics: Physics) -> NDArray[np.float64]:
         """Joint angles, radians. Shape (N, dof)."""
-        return physics.batch.qpos[:, self._bind(physics)["qpos"]]
+        return physics.all_qpos[:, self._bind(physics).qpos]
 
     def qvel(self, physics: Physics) -> NDArray[np.float64]:
         """Joint velocities, rad/s. Shape (N, dof)."""
-        return physics.batch.qvel[:, self._bind(physics)["dof"]]
+        return physics.all_qvel[:, self._bind(physics).dof]
 
     def put(self, physics: Physics, ids: Ids, qpos: NDArray[np.float64]) -> None:
         """Put the arm of some simulations somewhere, at rest, gripper open; call `forward` afterwards.
@@ -150,13 +172,12 @@ class Arm:
             qpos: joint angles, radians. Shape (n, dof).
         """
         index = self._bind(physics)
-        low, high = physics.model.jnt_range[index["joint"]].T
-        qpos = np.clip(qpos, low, high)
-        physics.batch.qpos[np.ix_(ids, index["qpos"])] = qpos
-        physics.batch.qvel[np.ix_(ids, index["dof"])] = 0
-        physics.ctrl[np.ix_(ids, index["servo"])] = qpos
+        qpos = np.clip(qpos, index.low, index.high)
+        physics.all_qpos[np.ix_(ids, index.qpos)] = qpos
+        physics.all_qvel[np.ix_(ids, index.dof)] = 0
+        physics.ctrl[np.ix_(ids, index.servo)] = qpos
         if self.has_gripper:
-            physics.ctrl[np.ix_(ids, index["gripper"])] = physics.model.actuator_ctrlrange[index["gripper"], 1]
+            physics.ctrl[np.ix_(ids, index.gripper)] = index.opening[1]
 
     def tool_pos(self, physics: Physics) -> NDArray[np.float64]:
         """Tool position, world frame, metres. Shape (N, 3)."""
@@ -164,7 +185,7 @@ class Arm:
 
     def jacobian(self, physics: Physics) -> NDArray[np.float64]:
         """Jacobian of the tool with respect to the arm's joints, world frame; linear then angular. Shape (N, 6, dof)."""
-        return physics.jacobian(self.tool)[:, :, self._bind(physics)["dof"]]
+        return physics.jacobian(self.tool, self._bind(physics).joint)
 
     def orientation_error(self, physics: Physics, turn: NDArray[np.float64] | None = None) -> NDArray[np.float64]:
         """Rotation from the tool's orientation to the one it should have, as a small-angle vector, radians. (N, 3).
@@ -184,25 +205,26 @@ class Arm:
             spin[:, 1, 0] = np.sin(yaw)
             spin[:, 0, 1], spin[:, 2, 2] = -spin[:, 1, 0], 1
             wanted = spin @ self._home_rotation
-        # Half the sum of the cross products of matching axes; exact to second order (Siciliano et al., Robotics, 3.89).
-        return 0.5 * np.sum(np.cross(current, wanted, axis=1), axis=2)
+        # Half the sum of the cross products of matching axes, which is the skew part of the relative rotation; exact to
+        # second order (Siciliano et al., Robotics, 3.89).
+        twist = wanted @ current.swapaxes(1, 2)
+        return 0.5 * (twist[:, (2, 0, 1), (1, 2, 0)] - twist[:, (1, 2, 0), (2, 0, 1)])
 
     def _rotation_at_home(self, physics: Physics) -> NDArray[np.float64]:
         data = mujoco.MjData(physics.model)
-        data.qpos[self._bind(physics)["qpos"]] = self.home
+        data.qpos[self._bind(physics).qpos] = self.home
         mujoco.mj_kinematics(physics.model, data)
         return data.site_xmat[physics.id("site", self.tool)].reshape(3, 3).copy()
 
     def move_setpoints(self, physics: Physics, delta: NDArray[np.float64]) -> None:
         """Move the joints' set-points by `delta` radians (N, dof), inside the joint ranges and near the joints."""
         index = self._bind(physics)
-        low, high = physics.model.jnt_range[index["joint"]].T
         now = self.qpos(physics)
-        wanted = np.clip(physics.ctrl[:, index["servo"]] + delta, now - _LEAD, now + _LEAD)
-        physics.ctrl[:, index["servo"]] = np.clip(wanted, low, high)
+        wanted = np.clip(physics.ctrl[:, index.servo] + delta, now - _LEAD, now + _LEAD)
+        physics.ctrl[:, index.servo] = np.clip(wanted, index.low, index.high)
 
     def set_opening(self, physics: Physics, fraction: NDArray[np.float64]) -> None:
         """Set the gripper's opening: 0 closed, 1 open. Shape (N,)."""
-        grippers = self._bind(physics)["gripper"]
-        low, high = physics.model.actuator_ctrlrange[grippers].T
-        physics.ctrl[:, grippers] = low + fraction[:, None] * (high - low)
+        index = self._bind(physics)
+        low, high = index.opening
+        physics.ctrl[:, index.gripper] = low + fraction[:, None] * (high - low)

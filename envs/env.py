@@ -23,8 +23,9 @@ from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
 from assets.errors import InvalidValueError, SaccadeError, UnknownNameError
-from envs.physics import Ids, names_of
-from envs.render import PROFILES, Profile, Renderer, View, profile as profile_named
+from envs.physics import Ids, Physics, names_of
+from envs.render import PROFILES, Profile, Renderer, View
+from envs.render import profile as profile_named
 from envs.streams import Streams
 from envs.task import Task
 from perception.text import EMBEDDING_SIZE, embed
@@ -117,6 +118,8 @@ class BatchEnv(gym.vector.VectorEnv[dict[str, NDArray[Any]], NDArray[np.float32]
         dump_folder: str | Path | None = None,
         **options: Any,
     ) -> None:
+        self._made_with = {k: v for k, v in locals().items() if k not in ("self", "options", "__class__")} | options
+        self.closed = True  # until everything is there, there is nothing to close
         if num_envs < 1:
             raise InvalidValueError(f"num_envs must be >= 1, got {num_envs}")
         if render_mode is not None and render_mode not in RENDER_MODES:
@@ -150,7 +153,9 @@ class BatchEnv(gym.vector.VectorEnv[dict[str, NDArray[Any]], NDArray[np.float32]
         self.action_slices = _slices(self._parts)
         self._reward = reward or self.task.reward()
         self.single_action_space = spaces.Box(-1, 1, (sum(p.size for p in self._parts),), np.float32)
-        self.single_observation_space = self._observation_space()
+        felt = self.task.proprio()
+        self.single_observation_space = self._observation_space(felt)
+        self._felt = [(key, space if _is_bounded(space) else None) for key, space in felt.items()]
         self.action_space = batch_space(self.single_action_space, num_envs)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
 
@@ -158,7 +163,6 @@ class BatchEnv(gym.vector.VectorEnv[dict[str, NDArray[Any]], NDArray[np.float32]
         self._pending = np.zeros(num_envs, bool)
         self._obs: Arrays | None = None
         self._start: Arrays = {}
-        self._everyone = np.ones(num_envs, bool)
         self.closed = False
         self.timings = {"physics": 0.0, "render": 0.0, "total": 0.0}  # s, summed over steps
 
@@ -179,13 +183,18 @@ class BatchEnv(gym.vector.VectorEnv[dict[str, NDArray[Any]], NDArray[np.float32]
         options = dict(options or {})
         mask = options.pop("reset_mask", None)
         ids = self.physics.all if mask is None else np.flatnonzero(_mask(mask, self.num_envs))
+        if self._obs is None and len(ids) < self.num_envs:
+            raise NotResetError("the first reset() starts every simulation; leave out reset_mask, or set all of it")
         if seed is not None:
             self._seed(seed)
         self._restart(ids, options)
         self._pending[ids] = False
         state = self._state()
         self._obs = self._observe(state, self._obs, ids)
-        return self._copy_obs(), self._info(state, np.zeros(self.num_envs, bool), {})
+        if self.render_mode == "human":
+            self._show_human()
+        began = np.isin(self.physics.all, ids)
+        return self._copy_obs(), self._info(state, np.zeros(self.num_envs, bool), began, {}, self.task.instruction(state))
 
     def step(
         self, actions: NDArray[np.float32]
@@ -226,7 +235,7 @@ class BatchEnv(gym.vector.VectorEnv[dict[str, NDArray[Any]], NDArray[np.float32]
         transition = Transition(previous, actions, state, self._obs, terminated, instruction)
         terms = self._reward.terms(transition)
         reward = np.where(pending, np.float32(0), self._reward.total(terms)).astype(np.float32)
-        info = self._info(state, broken & ~pending, terms, instruction)
+        info = self._info(state, broken & ~pending, pending, terms, instruction)
         done = terminated | truncated
         if self._autoreset is AutoresetMode.SAME_STEP and done.any():
             info = self._reset_done(done, info)
@@ -307,11 +316,11 @@ class BatchEnv(gym.vector.VectorEnv[dict[str, NDArray[Any]], NDArray[np.float32]
 
     def resume(self, arrays: Mapping[str, NDArray[Any]], rest: Mapping[str, Any]) -> Arrays:
         """Bring back what `checkpoint` returned; the next step continues as if nothing had happened."""
-        own = {key: value for key, value in arrays.items() if not key.startswith(("obs/", "start/", "pending"))}
-        self.restore(own)
+        self._steps[:] = arrays["steps"]
         self._pending = np.asarray(arrays["pending"], bool).copy()
-        self._obs = {key.removeprefix("obs/"): v.copy() for key, v in arrays.items() if key.startswith("obs/")}
-        self._start = {key.removeprefix("start/"): v.copy() for key, v in arrays.items() if key.startswith("start/")}
+        self.physics.restore({key: v for key, v in arrays.items() if key == "state" or key.startswith("field/")})
+        self._obs = _below("obs/", arrays) or None
+        self._start = _below("start/", arrays)
         self._streams.set_state(rest["streams"])
         self._streams.seeds = [int(s) for s in rest["seeds"]]
         return self._copy_obs()
@@ -337,6 +346,10 @@ class BatchEnv(gym.vector.VectorEnv[dict[str, NDArray[Any]], NDArray[np.float32]
         }
 
     # -- inside --------------------------------------------------------------------------------------------------------
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Threads and OpenGL contexts cannot travel: a copy is made anew and brought to the same moment.
+        return _remake, (self._made_with, *self.checkpoint()), {"spec": self.spec, "closed": self.closed}
 
     def _require_open(self) -> None:
         if self.closed:
@@ -390,7 +403,7 @@ class BatchEnv(gym.vector.VectorEnv[dict[str, NDArray[Any]], NDArray[np.float32]
     def _state(self) -> Arrays:
         return self.task.state(self.physics)
 
-    def _observation_space(self) -> spaces.Dict:
+    def _observation_space(self, felt: Mapping[str, spaces.Box]) -> spaces.Dict:
         members: dict[str, spaces.Space[Any]] = {}
         for view in self._views:
             for modality in view.modalities:
@@ -401,7 +414,7 @@ class BatchEnv(gym.vector.VectorEnv[dict[str, NDArray[Any]], NDArray[np.float32]
                     members[key] = spaces.Box(0, np.inf, shape, np.float32)
                 else:
                     members[key] = spaces.Box(-1, self.physics.model.ngeom - 1, shape, np.int32)
-        members.update(self.task.proprio())
+        members.update(felt)
         members["target"] = spaces.Box(-1, 1, (EMBEDDING_SIZE,), np.float32)
         return spaces.Dict(members)
 
@@ -421,8 +434,9 @@ class BatchEnv(gym.vector.VectorEnv[dict[str, NDArray[Any]], NDArray[np.float32]
                         images = whole
                     obs[key] = images
         self.timings["render"] += time.perf_counter() - began
-        for key, space in self.task.proprio().items():
-            obs[key] = np.clip(state[key].reshape(self.num_envs, -1), space.low, space.high).astype(np.float32)
+        for key, limits in self._felt:
+            values = state[key].reshape(self.num_envs, -1)
+            obs[key] = (values if limits is None else np.clip(values, limits.low, limits.high)).astype(np.float32)
         obs["target"] = embed(self.task.instruction(state))
         return obs
 
@@ -431,26 +445,28 @@ class BatchEnv(gym.vector.VectorEnv[dict[str, NDArray[Any]], NDArray[np.float32]
         return {key: value.copy() for key, value in (self._obs or {}).items()}
 
     def _info(
-        self, state: Arrays, broken: NDArray[np.bool_], terms: Arrays, instruction: list[str] | None = None
+        self,
+        state: Arrays,
+        broken: NDArray[np.bool_],
+        began: NDArray[np.bool_],
+        terms: Arrays,
+        instruction: Sequence[str],
     ) -> dict[str, Any]:
-        success = np.asarray(self.task.success(state), bool)
-        info: dict[str, Any] = {
+        """What is said beside an observation; Gymnasium's masks "_key" say which simulations have the key."""
+        success, everyone = np.asarray(self.task.success(state), bool), np.ones(self.num_envs, bool)
+        info = {
             "success": success,
             "is_success": success.copy(),
             "physics_error": broken,
-            "instruction": np.array(instruction or self.task.instruction(state), object),
-            "state": self._masked({key: np.array(value) for key, value in state.items()}),
-            "timing": self._masked({"time": self.physics.time.copy(), "step": self._steps.copy()}),
+            "instruction": np.array(instruction, object),
+            "state": _masked({key: np.array(value) for key, value in state.items()}, everyone),
+            "timing": _masked({"time": self.physics.time.copy(), "step": self._steps.copy()}, everyone),
         }
+        info = _masked(info, everyone)
         if terms:
-            info["reward_terms"] = self._masked(dict(terms))
-        else:
-            info["start"] = self._masked({key: value.copy() for key, value in self._start.items()})
-        return self._masked(info)
-
-    def _masked(self, info: dict[str, Any]) -> dict[str, Any]:
-        """Add Gymnasium's "_key" masks, which say who has the key: here everybody."""
-        info.update({f"_{key}": self._everyone.copy() for key in list(info)})
+            info |= _masked({"reward_terms": _masked(dict(terms), ~began)}, ~began)
+        if began.any():
+            info |= _masked({"start": _masked({key: value.copy() for key, value in self._start.items()}, began)}, began)
         return info
 
     def _reset_done(self, done: NDArray[np.bool_], info: dict[str, Any]) -> dict[str, Any]:
@@ -463,13 +479,9 @@ class BatchEnv(gym.vector.VectorEnv[dict[str, NDArray[Any]], NDArray[np.float32]
         self._restart(ids, {})
         state = self._state()
         self._obs = self._observe(state, self._obs, ids)
-        fresh = self._info(state, np.zeros(self.num_envs, bool), {})
-        fresh["_start"] = done.copy()
-        for key in ("success", "is_success", "physics_error"):
-            fresh[key] = np.where(done, fresh[key], info[key])
-        if "reward_terms" in info:
-            fresh["reward_terms"], fresh["_reward_terms"] = info["reward_terms"], ~done
-        return {**fresh, "final_obs": final, "_final_obs": done.copy(), "final_info": info, "_final_info": done.copy()}
+        broken = np.where(done, False, info["physics_error"])
+        fresh = self._info(state, broken, done, _unmasked(info.get("reward_terms", {})), self.task.instruction(state))
+        return fresh | _masked({"final_obs": final, "final_info": _remasked(info, done)}, done)
 
     def _dump(self, ids: Ids, actions: NDArray[np.float32]) -> None:
         for i in ids:
@@ -504,7 +516,29 @@ class Env(gym.Env[dict[str, NDArray[Any]], NDArray[np.float32]]):
         self.observation_space = self.batch.single_observation_space
         self.action_space = self.batch.single_action_space
         self.action_slices = self.batch.action_slices
-        self.task, self.physics = self.batch.task, self.batch.physics
+
+    @property
+    def task(self) -> Task:
+        """The task."""
+        return self.batch.task
+
+    @property
+    def physics(self) -> Physics:
+        """The simulation, with its leading axis."""
+        return self.batch.physics
+
+    @property
+    def draws(self) -> int:
+        """Images drawn for observations so far."""
+        return self.batch.draws
+
+    def snapshot(self) -> Arrays:
+        """Everything that a picture and the future depend on, except the random stream; with the leading axis."""
+        return self.batch.snapshot()
+
+    def restore(self, snapshot: Mapping[str, NDArray[Any]]) -> Arrays:
+        """Bring back what `snapshot` returned, and observe it."""
+        return squeeze(self.batch.restore(snapshot))
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Arrays, dict[str, Any]]:
         """Start a new episode; `options` may set any named part of the start."""
@@ -565,6 +599,36 @@ def _substeps(task: Task) -> int:
             f"{type(task).__name__}: control_dt ({task.control_dt} s) must be a whole multiple of timestep ({task.timestep} s)"
         )
     return round(ratio)
+
+
+def _masked(info: dict[str, Any], who: NDArray[np.bool_]) -> dict[str, Any]:
+    """Add Gymnasium's masks "_key" (N,) bool, which say who has the key."""
+    return info | {f"_{key}": who.copy() for key in info}
+
+
+def _unmasked(info: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in info.items() if not key.startswith("_")}
+
+
+def _remasked(info: Mapping[str, Any], who: NDArray[np.bool_]) -> dict[str, Any]:
+    """The same info, with only these simulations having it."""
+    said = _unmasked(info).items()
+    return _masked({key: _remasked(v, who) if isinstance(v, Mapping) else v for key, v in said}, who)
+
+
+def _below(prefix: str, arrays: Mapping[str, NDArray[Any]]) -> Arrays:
+    """Copies of the arrays whose name has a prefix, without it."""
+    return {key.removeprefix(prefix): value.copy() for key, value in arrays.items() if key.startswith(prefix)}
+
+
+def _remake(made_with: dict[str, Any], arrays: Arrays, rest: dict[str, Any]) -> BatchEnv:
+    env = BatchEnv(**made_with)
+    env.resume(arrays, rest)
+    return env
+
+
+def _is_bounded(space: spaces.Box) -> bool:
+    return bool(np.isfinite(space.low).any() or np.isfinite(space.high).any())
 
 
 def _slices(parts: Sequence[Any]) -> dict[str, slice]:

@@ -19,8 +19,13 @@ PACKAGES = {"egl": "libegl1 libgl1-mesa-dri", "osmesa": "libosmesa6"}
 class Context(Protocol):
     """An OpenGL context that can be made current in one thread at a time."""
 
-    def make_current(self) -> None: ...
-    def free(self) -> None: ...
+    def make_current(self) -> None:
+        """Draw into this context from now on, in this thread."""
+        ...
+
+    def free(self) -> None:
+        """Give it back."""
+        ...
 
 
 def _egl(width: int, height: int) -> Context:

@@ -18,8 +18,8 @@ from assets.errors import InvalidValueError, UnknownNameError
 
 Ids = NDArray[np.intp]
 
-# Kinematics, collision and velocity-dependent quantities are current after this stage; accelerations are not.
-_CURRENT = mujoco.mjtStage.mjSTAGE_VEL.value
+# Positions and orientations of everything are current after this stage, which is the least that a reader needs.
+_CURRENT = mujoco.mjtStage.mjSTAGE_POS.value
 
 # Warnings that mean a simulation's numbers have become nonsense.
 _DIVERGED = [
@@ -94,12 +94,13 @@ class Physics:
         self.all = np.arange(num_sims, dtype=np.intp)
         self._memory = dict(memory or {})
         self._ids: dict[tuple[str, str], int] = {}
+        self._chains: dict[str, NDArray[np.float64]] = {}
         self._fields: dict[str, NDArray[Any]] = {}
+        self._initial = self.batch.state[0].copy()
         self._before = np.empty_like(self.batch.state)
-        # Bound now: an output that is bound between calls stays zero until the next one.
-        self._xpos, self._xquat = self.batch.bind("xpos"), self.batch.bind("xquat")
-        self._site_xpos, self._site_xmat = self.batch.bind("site_xpos"), self.batch.bind("site_xmat")
-        self._qpos, self._qvel = self.batch.bind("qpos"), self.batch.bind("qvel")
+        self._outputs: dict[str, NDArray[Any]] = {}
+        self.all_qpos = self.batch.bind("qpos")  # (N, nq) live view
+        self.all_qvel = self.batch.bind("qvel")  # (N, nv) live view
         self._ctrl, self._act = self.batch.bind("ctrl"), self.batch.bind("act")
         self._mocap_pos, self._mocap_quat = self.batch.bind("mocap_pos"), self.batch.bind("mocap_quat")
         self._userdata = self.batch.bind("userdata")
@@ -119,26 +120,32 @@ class Physics:
 
     def xpos(self, body: str) -> NDArray[np.float64]:
         """Body origin, world frame, metres. Shape (N, 3)."""
-        return self._xpos[:, self.id("body", body)]
+        return self._output("xpos")[:, self.id("body", body)]
 
     def xquat(self, body: str) -> NDArray[np.float64]:
         """Body orientation, world frame, wxyz. Shape (N, 4)."""
-        return self._xquat[:, self.id("body", body)]
+        return self._output("xquat")[:, self.id("body", body)]
 
     def site_xpos(self, site: str) -> NDArray[np.float64]:
         """Site position, world frame, metres. Shape (N, 3)."""
-        return self._site_xpos[:, self.id("site", site)]
+        return self._output("site_xpos")[:, self.id("site", site)]
 
     def site_xmat(self, site: str) -> NDArray[np.float64]:
         """Site orientation; columns are the site's axes in the world frame. Shape (N, 3, 3)."""
-        return self._site_xmat[:, self.id("site", site)].reshape(self.num_sims, 3, 3)
+        return self._output("site_xmat")[:, self.id("site", site)].reshape(self.num_sims, 3, 3)
 
     def camera_pose(self, camera: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Where a camera is, world frame: position (N, 3) in metres, rotation (N, 3, 3) with MuJoCo's axes (looks along -z)."""
         index = self.id("camera", camera)
-        position, rotation = self.batch.bind("cam_xpos"), self.batch.bind("cam_xmat")
-        self.forward()
-        return position[:, index], rotation[:, index].reshape(self.num_sims, 3, 3)
+        position, rotation = self._output("cam_xpos")[:, index], self._output("cam_xmat")[:, index]
+        return position, rotation.reshape(self.num_sims, 3, 3)
+
+    def _output(self, name: str) -> NDArray[Any]:
+        """A derived quantity; the batch copies out only those that were asked for once."""
+        if name not in self._outputs:
+            self._outputs[name] = self.batch.bind(name)
+            self.forward()  # bound between two calls, it would be zero until the next one
+        return self._outputs[name]
 
     # -- state, readable and writable ----------------------------------------------------------------------------------
 
@@ -147,14 +154,14 @@ class Physics:
         joint_id = self.id("joint", joint)
         start = self.model.jnt_qposadr[joint_id]
         width = {mujoco.mjtJoint.mjJNT_FREE: 7, mujoco.mjtJoint.mjJNT_BALL: 4}.get(self.model.jnt_type[joint_id], 1)
-        return self._qpos[:, start : start + width]
+        return self.all_qpos[:, start : start + width]
 
     def qvel(self, joint: str) -> NDArray[np.float64]:
         """Joint velocity (rad/s, m/s). Live view, shape (N, 1), (N, 3) or (N, 6)."""
         joint_id = self.id("joint", joint)
         start = self.model.jnt_dofadr[joint_id]
         width = {mujoco.mjtJoint.mjJNT_FREE: 6, mujoco.mjtJoint.mjJNT_BALL: 3}.get(self.model.jnt_type[joint_id], 1)
-        return self._qvel[:, start : start + width]
+        return self.all_qvel[:, start : start + width]
 
     @property
     def ctrl(self) -> NDArray[np.float64]:
@@ -170,15 +177,36 @@ class Physics:
             raise UnknownNameError("actuator with activation", actuator, stateful)
         return self._act[:, start : start + width]
 
-    def jacobian(self, site: str, ids: Ids | None = None) -> NDArray[np.float64]:
-        """Jacobian of a site at the current state: velocity (m/s), then angular velocity (rad/s), world frame.
+    def jacobian(self, site: str, hinges: NDArray[np.intp]) -> NDArray[np.float64]:
+        """Velocity (m/s), then angular velocity (rad/s) of a site per rad/s of some hinge joints, world frame.
 
-        Shape (n, 6, nv).
+        A point p turned by a hinge with axis w through a moves by w x (p - a), so this needs no more of the simulator than
+        the axes that it has computed anyway.
+
+        Args:
+            site: name of the site.
+            hinges: ids of hinge joints, K.
+
+        Returns:
+            (N, 6, K); zero for a joint that does not carry the site.
         """
-        sims = self.all if ids is None else ids
-        body = int(self.model.site_bodyid[self.id("site", site)])
-        linear, angular = self.batch.jac(body, self.site_xpos(site)[sims], sims)
-        return np.concatenate([linear, angular], axis=1)  # (n, 6, nv)
+        axis = self._output("xaxis")[:, hinges] * self._carries(site, hinges)[:, None]  # (N, K, 3)
+        arm = self.site_xpos(site)[:, None] - self._output("xanchor")[:, hinges]
+        out = np.empty((self.num_sims, 6, len(hinges)))
+        for i, (j, k) in enumerate(((1, 2), (2, 0), (0, 1))):
+            out[:, i] = axis[..., j] * arm[..., k] - axis[..., k] * arm[..., j]
+            out[:, i + 3] = axis[..., i]
+        return out
+
+    def _carries(self, site: str, joints: NDArray[np.intp]) -> NDArray[np.float64]:
+        """(K,) 1 where moving the joint moves the site, else 0."""
+        if site not in self._chains:
+            body, chain = int(self.model.site_bodyid[self.id("site", site)]), set()
+            while body:
+                chain.add(body)
+                body = int(self.model.body_parentid[body])
+            self._chains[site] = np.array([float(b in chain) for b in self.model.jnt_bodyid])
+        return self._chains[site][joints]
 
     def mocap_pos(self, body: str) -> NDArray[np.float64]:
         """Position of a mocap body, world frame, metres. Live view, shape (N, 3)."""
@@ -229,7 +257,7 @@ class Physics:
     # -- time ----------------------------------------------------------------------------------------------------------
 
     def forward(self, ids: Ids | None = None) -> None:
-        """Bring positions, orientations and velocities up to date with the state."""
+        """Bring positions and orientations up to date with the state."""
         self.batch.forward(ids, _CURRENT)
 
     def reset(self, ids: Ids | None = None) -> None:
@@ -241,7 +269,8 @@ class Physics:
 
         Returns:
             (N,) bool: simulations whose numbers diverged. Each of those is put back to its state before the call, which
-            `before(i)` returns; the others are untouched by it.
+            `before(i)` returns, or to the model's initial state if that one was not finite either; the others are
+            untouched by it.
         """
         np.copyto(self._before, self.batch.state)
         self.batch.warning[:] = 0
@@ -260,7 +289,8 @@ class Physics:
             diverged[failed] = True
         if diverged.any():
             ids = np.flatnonzero(diverged)
-            self.batch.state[ids] = self._before[ids]
+            usable = np.isfinite(self._before[ids]).all(axis=1, keepdims=True)
+            self.batch.state[ids] = np.where(usable, self._before[ids], self._initial)
             self.forward(ids)
         return diverged
 

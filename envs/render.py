@@ -7,6 +7,7 @@ threads are nearly T times as fast.
 
 from __future__ import annotations
 
+import atexit
 import copy
 import os
 import queue
@@ -89,11 +90,19 @@ class Lens(Protocol):
     """Where in a square source render each pixel of an image comes from; -2 is nowhere, and black."""
 
     @property
-    def source(self) -> int: ...
+    def source(self) -> int:
+        """Side of the source render, pixels."""
+        ...
+
     @property
-    def map_u(self) -> NDArray[np.float32]: ...
+    def map_u(self) -> NDArray[np.float32]:
+        """Column in the source, (H, W)."""
+        ...
+
     @property
-    def map_v(self) -> NDArray[np.float32]: ...
+    def map_v(self) -> NDArray[np.float32]:
+        """Row in the source, (H, W)."""
+        ...
 
 
 def _bend(image: NDArray[Any], lens: Lens, nothing: float = 0) -> NDArray[Any]:
@@ -263,7 +272,7 @@ class _Worker:
             work, future = job
             try:
                 future.set_result(work())
-            except BaseException as error:  # handed to the caller, who raises it
+            except BaseException as error:  # noqa: BLE001  handed to the caller, who raises it
                 future.set_exception(error)
             del work, future, job
 
@@ -286,6 +295,22 @@ def _close(workers: list[_Worker], painters: list[_Painter]) -> None:
     painters.clear()
 
 
+_open_renderers: weakref.WeakSet[Renderer] = weakref.WeakSet()
+
+
+def _close_at_exit(renderer: Renderer) -> None:
+    """Exit handlers run last in, first out: called with the first context made, so ours come before the display's end."""
+    if not _open_renderers:
+        atexit.unregister(_close_open)
+        atexit.register(_close_open)
+    _open_renderers.add(renderer)
+
+
+def _close_open() -> None:
+    for renderer in list(_open_renderers):
+        renderer.close()
+
+
 class Renderer:
     """Draws views of N simulations; contexts are made on the first draw and freed by `close`.
 
@@ -305,7 +330,8 @@ class Renderer:
         self._num_threads = max(1, min(wanted, physics.num_sims))
         self._workers: list[_Worker] = []
         self._painters: list[_Painter] = []
-        self._finalizer = weakref.finalize(self, _close, self._workers, self._painters)
+        # At exit `_close_open` does it, because by the turn of finalizers the display is gone already.
+        weakref.finalize(self, _close, self._workers, self._painters).atexit = False
         self.draws = 0
 
     @property
@@ -323,6 +349,7 @@ class Renderer:
         except BaseException:
             _close(self._workers, self._painters)
             raise
+        _close_at_exit(self)
 
     def draw(self, views: Sequence[View], ids: Ids | None = None) -> dict[tuple[str, str], NDArray[Any]]:
         """Draw every view of the chosen simulations.
@@ -353,6 +380,7 @@ class Renderer:
 
     def close(self) -> None:
         """Free the contexts; safe to call twice."""
+        _open_renderers.discard(self)
         _close(self._workers, self._painters)
 
 

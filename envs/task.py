@@ -58,7 +58,7 @@ class Task(ABC):
     def place(self, physics: Physics, ids: Ids, start: State) -> None:
         """Write starts into simulations `ids`; the caller resets before and calls `forward` after."""
 
-    def advance(self, physics: Physics, dt: float) -> None:
+    def advance(self, physics: Physics, dt: float) -> None:  # noqa: B027  optional: most tasks have nothing to do here
         """Once per control step of `dt` seconds: what moves by itself, and what the episode must remember."""
 
     @abstractmethod

@@ -150,7 +150,8 @@ class EyeSearch(Task):
     def _error(self, physics: Physics) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Direction of the target from the eye (N, 2) and angle of the gaze to it (N,), radians."""
         target = physics.memory("target")[:, 0].astype(int)
-        centres = np.stack([physics.mocap_pos(f"{p.name}/root") + (0, 0, p.height_m / 2) for p in self.props], axis=1)
+        middles = [np.array([0, 0, prop.height_m / 2]) for prop in self.props]
+        centres = np.stack([physics.mocap_pos(f"{p.name}/root") + m for p, m in zip(self.props, middles, strict=True)], axis=1)
         direction = direction_to(centres[physics.all, target], self.eye.centre(physics))
         return direction, angle_between(self.eye.gaze(physics), direction)
 

@@ -1,0 +1,99 @@
+"""The `saccade` command: a verb, then overrides."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+from collections.abc import Sequence
+
+from assets.errors import SaccadeError, UnknownNameError
+
+VERBS = {
+    "train": "train an agent; resume=<run> goes on with one",
+    "evaluate": "success rates with intervals, beside random and oracle",
+    "replay": "record a policy, or re-render a recording, to mp4 or in the browser",
+    "collect": "demonstrations of the oracle as a Minari dataset",
+    "list": "environments, agents, rewards and everything else that has a name",
+    "bench": "where a step's time goes: physics, render, python",
+    "doctor": "what this machine offers, and what it lacks",
+}
+OURS = ("assets", "perception", "rewards", "envs", "agents", "conf")
+
+
+def usage() -> str:
+    """The help text."""
+    width = max(map(len, VERBS))
+    lines = [f"  saccade {verb:<{width}}  {told}" for verb, told in VERBS.items()]
+    return "\n".join(
+        [
+            "usage: saccade <verb> [group=choice] [key=value] ...",
+            "",
+            *lines,
+            "",
+            "`saccade <verb> --help` shows a verb's settings. Overrides are Hydra's: env=reach seed=3 agent.gamma=0.9",
+        ]
+    )
+
+
+def check_packages() -> None:
+    """Make sure that the suite's packages are the suite's: `agents`, for one, is also the name of others.
+
+    Raises:
+        SaccadeError: another package of the same name comes first.
+    """
+    home = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    for name in OURS:
+        found = importlib.util.find_spec(name)
+        origin = found.origin if found is not None else None
+        if origin is None or os.path.dirname(os.path.dirname(os.path.abspath(origin))) != home:
+            raise SaccadeError(
+                f"`import {name}` finds {origin}, not the suite's own in {home}: another package of that name shadows it "
+                "(openai-agents ships one called `agents`); run in an environment without it"
+            )
+
+
+def settings(verb: str) -> str:
+    """A verb's settings as yaml, with the choices of its groups."""
+    from omegaconf import OmegaConf
+
+    from agents.config import groups, load, verbs
+
+    if verb not in verbs():
+        return f"`saccade {verb}` has no settings"
+    config = load(verb)
+    choices = "\n".join(f"  {name}={'|'.join(found)}" for name, found in groups().items() if name in config or name == "experiment")
+    return f"saccade {verb}: {VERBS[verb]}\n\ngroups:\n{choices}\n\nsettings:\n{OmegaConf.to_yaml(config)}"
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Carry out a command line; returns the exit code."""
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(usage())
+        return 0
+    verb, rest = arguments[0], list(arguments[1:])
+    if verb not in VERBS:
+        raise UnknownNameError("verb", verb, VERBS)
+    if any(a in ("-h", "--help") for a in rest):
+        print(settings(verb))
+        return 0
+    check_packages()
+    result = importlib.import_module(f"agents.{'listing' if verb == 'list' else verb}").main(rest)
+    return result if isinstance(result, int) else 0
+
+
+def main() -> None:
+    """Entry point: errors of the suite are one sentence, not a traceback."""
+    try:
+        code = run(sys.argv[1:])
+    except SaccadeError as error:
+        print(f"saccade: {error}", file=sys.stderr)
+        code = 2
+    except KeyboardInterrupt:
+        print("saccade: interrupted", file=sys.stderr)
+        code = 130
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,144 @@
+"""Collecting demonstrations: roll a policy over seeds, keep what succeeded, write a dataset."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from gymnasium.vector import VectorEnv
+
+from agents.base import OraclePolicy, Policy
+from agents.dataset import DatasetError, Writer
+from agents.rollout import Episode, Progress, Record, rollout
+from assets.errors import InvalidValueError
+
+
+@dataclass(frozen=True)
+class Collected:
+    """What a collection gave.
+
+    Attributes:
+        path: the dataset's folder.
+        kept, failed: episodes written, and episodes left out because they did not succeed.
+        tried: seeds used, from `first_seed` on without a gap; evaluation must use others.
+        first_seed: of them.
+        steps: written.
+        seconds: wall time.
+    """
+
+    path: Path
+    kept: int
+    failed: int
+    tried: int
+    first_seed: int
+    steps: int
+    seconds: float
+
+    def __str__(self) -> str:
+        left_out = f", {self.failed} failed and were left out" if self.failed else ""
+        seeds = f"seeds {self.first_seed} to {self.first_seed + self.tried - 1}"
+        return f"{self.kept} episodes, {self.steps} steps in {self.path} ({seeds}{left_out}; {self.seconds:.1f} s)"
+
+
+def collect(
+    env: VectorEnv[Any, Any, Any],
+    policy: Policy | None,
+    n: int,
+    seed: int,
+    folder: str | Path | None,
+    name: str,
+    *,
+    noise: float = 0.0,
+    only_successes: bool = True,
+    max_tries: int | None = None,
+    video: bool = False,
+    show: bool = True,
+) -> Collected:
+    """Write a dataset of exactly `n` episodes, over the seeds seed, seed + 1, ...
+
+    Environments made with observe=() are fastest: pixels are drawn again from the dataset when they are wanted.
+
+    Args:
+        env: made with autoreset_mode="disabled" and a time limit; as many episodes run at a time as it has simulations.
+        policy: who acts; None takes the task's oracle with `noise`.
+        n: episodes to keep.
+        seed: of the first episode, and of the oracle's noise.
+        folder, name: as for `agents.dataset.dataset_path`.
+        noise: standard deviation of Gaussian noise on the oracle's actions, in units of the action (0 to about 0.5): a little
+            makes demonstrations that recover from mistakes, much makes them fail. The noisy actions are what is stored.
+        only_successes: leave out episodes that were not successful at any step; their number is reported.
+        max_tries: seeds to use at most; None takes 10 n + 100.
+        video: also store the observed images as lossless video.
+        show: a progress bar, where standard error is a terminal.
+
+    Raises:
+        DatasetError: the dataset exists, or `max_tries` seeds gave fewer than `n` successes.
+        InvalidValueError: n < 1, noise < 0, noise beside a policy, or max_tries < n.
+    """
+    most = 10 * n + 100 if max_tries is None else max_tries
+    _check(policy, n, noise, most)
+    began = time.perf_counter()
+    actor = OraclePolicy(env, noise, seed) if policy is None else policy
+    kept = tried = steps = 0
+    who = {"policy": type(actor).__name__, "noise": noise, "only_successes": only_successes}
+    with Writer(env, name, folder, video=video) as writer, _bar(n, show) as advance:
+        while kept < n:
+            if tried >= most:
+                raise DatasetError(_too_few(writer.path, kept, tried, n))
+            seeds = range(seed + tried, seed + min(tried + env.num_envs, most))
+            episodes = rollout(env, actor, seeds, deterministic=noise == 0, record=Record())
+            chosen, used = _choose(episodes, n - kept, only_successes)
+            writer.add(chosen)
+            kept, tried, steps = kept + len(chosen), tried + used, steps + sum(e.length for e in chosen)
+            advance(len(chosen))
+        report = Collected(writer.path, kept, tried - kept, tried, seed, steps, time.perf_counter() - began)
+        writer.notes = {**who, **{k: v for k, v in asdict(report).items() if k not in ("path", "seconds")}}
+    return report
+
+
+def _check(policy: Policy | None, n: int, noise: float, most: int) -> None:
+    if n < 1:
+        raise InvalidValueError(f"n must be >= 1 episode, got {n}")
+    if not noise >= 0:
+        raise InvalidValueError(f"noise must be a standard deviation >= 0, got {noise}")
+    if noise and policy is not None:
+        raise InvalidValueError(f"noise={noise} is the oracle's: give policy=None, or a policy that is noisy by itself")
+    if most < n:
+        raise InvalidValueError(f"max_tries must be at least the {n} episodes to keep, got {most}")
+
+
+def _choose(episodes: list[Episode], room: int, only_successes: bool) -> tuple[list[Episode], int]:
+    """The first `room` episodes worth keeping, and how many were looked at to find them."""
+    chosen: list[Episode] = []
+    for used, episode in enumerate(episodes, start=1):
+        if episode.succeeded or not only_successes:
+            chosen.append(episode)
+        if len(chosen) == room:
+            return chosen, used
+    return chosen, len(episodes)
+
+
+def _too_few(path: Path, kept: int, tried: int, n: int) -> str:
+    rest = f"; {path} is left half-written" if kept else ""
+    return (
+        f"only {kept} of {tried} episodes succeeded, {n} were asked for: lower the noise, take a better policy, "
+        f"raise max_tries, or keep failures with only_successes=False{rest}"
+    )
+
+
+@contextmanager
+def _bar(total: int, show: bool) -> Iterator[Progress]:
+    if not (show and sys.stderr.isatty()):
+        yield lambda count: None
+        return
+    from rich.console import Console
+    from rich.progress import MofNCompleteColumn, Progress as Bar, TimeRemainingColumn
+
+    with Bar(*Bar.get_default_columns()[:-1], MofNCompleteColumn(), TimeRemainingColumn(), console=Console(stderr=True)) as bar:
+        task = bar.add_task("demonstrations", total=total)
+        yield lambda count: bar.advance(task, count)

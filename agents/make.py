@@ -1,0 +1,56 @@
+"""Environments and learners from configuration. Environments come from Gymnasium by id: nothing in here imports them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+from gymnasium.vector import VectorEnv
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+# The package whose import registers the suite's ids; Gymnasium imports what stands before the colon.
+_REGISTERING = "envs"
+
+
+def make_env(
+    config: DictConfig,
+    num_envs: int,
+    autoreset_mode: str,
+    dump_folder: Path | None = None,
+    **more: Any,
+) -> VectorEnv[Any, Any, Any]:
+    """A vector environment from the groups `env`, `render` and, where there is one, `reward`.
+
+    Args:
+        config: composed configuration.
+        num_envs: simulations.
+        autoreset_mode: "same_step" to train, "disabled" to evaluate.
+        dump_folder: where states that led to a divergence go.
+        more: further arguments of the environment.
+    """
+    options = OmegaConf.to_container(config.env, resolve=True)
+    assert isinstance(options, dict)
+    name = str(options.pop("id"))
+    if ":" not in name:
+        name = f"{_REGISTERING}:{name}"
+    reward = config.get("reward")
+    if reward is not None and reward.get("_target_"):
+        more["reward"] = instantiate(reward)
+    if dump_folder is not None:
+        more["dump_folder"] = str(dump_folder)
+    profile = OmegaConf.to_container(config.render, resolve=True)
+    assert isinstance(profile, dict)
+    return gym.make_vec(
+        name,
+        num_envs=num_envs,
+        vectorization_mode="vector_entry_point",
+        autoreset_mode=autoreset_mode,
+        **{**{str(k): v for k, v in options.items()}, **profile, **more},
+    )
+
+
+def make_learner(config: DictConfig, env: VectorEnv[Any, Any, Any]) -> Any:
+    """The learner of the group `agent`, in an environment."""
+    return instantiate(config.agent, env=env, seed=config.seed, _convert_="all")

@@ -1,0 +1,115 @@
+"""`saccade replay`: states, not actions, are replayed, so any camera, size and profile shows the very same episode.
+
+    saccade replay outputs/2026-01-31/12-00-00_eyesearch_ppo camera=top width=1280 height=720 render=quality
+    saccade replay policy=oracle env=reach web=true
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from gymnasium.vector import VectorEnv
+from numpy.typing import NDArray
+from omegaconf import DictConfig, OmegaConf
+
+from agents.config import load
+from agents.evaluate import load_policy, policy_config, scripted
+from agents.make import make_env
+from agents.overlay import Overlay
+from agents.rollout import Episode, Record, rollout
+from agents.run import Run
+from agents.show import bar, say
+from agents.video import VideoWriter
+from assets.errors import InvalidValueError
+
+
+def main(arguments: Sequence[str]) -> Path | None:
+    """Record episodes and show them, by overrides; a bare path means run=<path>."""
+    arguments = [f"run={a}" if "=" not in a else a for a in arguments]
+    config = policy_config(load("replay", arguments))
+    episodes_wanted = int(config.episodes)
+    if episodes_wanted < 1:
+        raise InvalidValueError(f"episodes must be >= 1, got {config.episodes}")
+    env = make_env(config, episodes_wanted, "disabled")
+    try:
+        policy = (
+            scripted(config.policy, env, int(config.seed))
+            if config.policy is not None
+            else load_policy(Run.open(config.run), env)[0]
+        )
+        seeds = [int(config.seed) + i for i in range(episodes_wanted)]
+        say(f"recording {len(seeds)} episodes")
+        episodes = rollout(env, policy, seeds, record=Record())
+        if config.web:
+            serve(env, episodes)
+            return None
+        return film(env, episodes, config)
+    finally:
+        env.close()
+
+
+def film(env: VectorEnv[Any, Any, Any], episodes: Sequence[Episode], config: DictConfig) -> Path:
+    """Draw recorded episodes into one mp4; returns its path."""
+    out = _output(config)
+    batch: Any = env.unwrapped
+    fps = round(1 / batch.task.control_dt)
+    total = sum(e.length + 1 for e in episodes)
+    with VideoWriter(out, fps) as video, bar("drawing", total) as progress:
+        done = 0
+        for episode in episodes:
+            overlay = Overlay(episode) if config.overlays else None
+            for t, (frame, obs) in enumerate(frames(batch, episode, config)):
+                video.add(overlay.draw(frame, obs, batch, t) if overlay else frame)
+                done += 1
+                progress(done, "")
+    say(f"written: {out} ({total} frames, {fps} per second)")
+    return out
+
+
+def frames(
+    batch: Any, episode: Episode, config: DictConfig
+) -> Iterator[tuple[NDArray[np.uint8], dict[str, NDArray[Any]]]]:
+    """Pictures and observations of a recorded episode, drawn anew from its states.
+
+    Yields:
+        (H, W, 3) uint8 and the observation of one simulation, T + 1 times.
+    """
+    look = OmegaConf.to_container(config.render, resolve=True)
+    profile = look["profile"] if isinstance(look, dict) else "standard"
+    n = batch.num_envs
+    for t in range(episode.length + 1):
+        rows = {key: np.repeat(values[t][None], n, axis=0) for key, values in episode.snapshots.items()}
+        obs = batch.restore(rows)
+        picture = batch.draw(config.camera, int(config.width), int(config.height), look=profile, ids=np.array([0]))
+        yield picture[0], {key: value[0] for key, value in obs.items()}
+
+
+def _output(config: DictConfig) -> Path:
+    if config.out:
+        return Path(config.out)
+    return Path(config.run) / "replay.mp4" if config.run else Path("outputs") / "replay.mp4"
+
+
+def serve(env: VectorEnv[Any, Any, Any], episodes: Sequence[Episode], loops: int | None = None) -> None:
+    """Play recorded states in MuJoCo Studio's web viewer, at their own speed, until interrupted (or `loops` times)."""
+    batch: Any = env.unwrapped
+    viewer = batch.viewer()
+    dt = batch.task.control_dt
+    played = 0
+    try:
+        while loops is None or played < loops:
+            for episode in episodes:
+                for t in range(episode.length + 1):
+                    rows = {key: np.repeat(v[t][None], batch.num_envs, axis=0) for key, v in episode.snapshots.items()}
+                    batch.physics.restore({k: v for k, v in rows.items() if k != "steps"})
+                    viewer.show(0)
+                    time.sleep(dt)
+            played += 1
+    except KeyboardInterrupt:
+        say("closed")
+    finally:
+        viewer.close()

@@ -1,0 +1,158 @@
+"""A run folder: everything that a result depends on, in one place that is never overwritten.
+
+    config.yaml  system.json  metrics.jsonl  tensorboard/  checkpoints/{<step>,last}  physics_error_*.npz
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import platform
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+
+from agents import config as configuration
+from assets.errors import InvalidValueError
+
+PACKAGES = (
+    "saccade", "mujoco", "gymnasium", "numpy", "torch", "stable_baselines3", "opencv-python-headless", "hydra-core",
+    "safetensors", "minari",
+)  # fmt: skip
+
+
+def commit() -> str | None:
+    """Git commit of the working folder's checkout, "+dirty" if it has changes; None outside of one."""
+    here = Path(__file__).parent
+    try:
+        sha = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=True).stdout.strip()
+        changes = subprocess.run(["git", "status", "--porcelain", "-uno"], cwd=here, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return sha + ("+dirty" if changes.stdout.strip() else "")
+
+
+def versions() -> dict[str, str | None]:
+    """Versions of what results depend on; None where a package is not installed."""
+    found: dict[str, str | None] = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = None
+    return found
+
+
+def system(environment: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Commit, versions, machine and, from the environment, OpenGL and render profile."""
+    import torch
+
+    return {
+        "command": " ".join(sys.argv),
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "commit": commit(),
+        "versions": versions(),
+        "machine": {
+            "system": platform.platform(),
+            "processor": _processor(),
+            "cores": os.cpu_count(),
+            "cuda": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+            "matmul_precision": torch.get_float32_matmul_precision(),
+        },
+        "environment": environment,
+    }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.processor())
+
+
+class Run:
+    """A run folder.
+
+    Args:
+        folder: its place.
+
+    Attributes:
+        folder, checkpoints: paths.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.checkpoints = folder / "checkpoints"
+
+    @classmethod
+    def create(cls, config: DictConfig, folder: str | Path | None, label: str) -> Run:
+        """A new, empty run folder with its configuration.
+
+        Raises:
+            InvalidValueError: the folder exists and is not empty.
+        """
+        now = datetime.datetime.now()
+        place = Path(folder) if folder else Path("outputs") / f"{now:%Y-%m-%d}" / f"{now:%H-%M-%S}_{label}"
+        place = place.absolute()
+        if place.exists() and any(place.iterdir()):
+            raise InvalidValueError(
+                f"the run folder {place} is not empty, and nothing is overwritten: choose another run=, or resume={place}"
+            )
+        place.mkdir(parents=True, exist_ok=True)
+        configuration.save(config, place / "config.yaml")
+        return cls(place)
+
+    @classmethod
+    def open(cls, folder: str | Path) -> Run:
+        """An existing run.
+
+        Raises:
+            InvalidValueError: not a run folder.
+        """
+        place = Path(folder).absolute()
+        if not (place / "config.yaml").is_file():
+            raise InvalidValueError(f"{place} is not a run folder: it has no config.yaml")
+        return cls(place)
+
+    @property
+    def config(self) -> DictConfig:
+        """The configuration that it was started with."""
+        return configuration.read(self.folder / "config.yaml")
+
+    def write_json(self, name: str, value: Any) -> Path:
+        """Write a JSON file into the folder, whole or not at all."""
+        file = self.folder / name
+        partial = file.with_name(f".{name}.partial")
+        partial.write_text(json.dumps(value, indent=2) + "\n")
+        partial.replace(file)
+        return file
+
+    def log(self, row: dict[str, Any]) -> None:
+        """Append a row to metrics.jsonl."""
+        with (self.folder / "metrics.jsonl").open("a") as handle:
+            handle.write(json.dumps(row) + "\n")
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """All rows logged so far; a row that was cut short at the end is left out."""
+        file = self.folder / "metrics.jsonl"
+        rows = []
+        for line in file.read_text().splitlines() if file.is_file() else ():
+            try:
+                rows.append(json.loads(line))
+            except json.JSONDecodeError:
+                break
+        return rows
+
+    def forget_after(self, step: int) -> None:
+        """Drop metrics of steps that a resumed run will do again."""
+        rows = [row for row in self.metrics() if row.get("step", 0) <= step]
+        text = "".join(json.dumps(row) + "\n" for row in rows)
+        partial = self.folder / ".metrics.jsonl.partial"
+        partial.write_text(text)
+        partial.replace(self.folder / "metrics.jsonl")

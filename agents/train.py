@@ -1,0 +1,136 @@
+"""`saccade train`: from a configuration to a run folder, stoppable and resumable at any checkpoint.
+
+    saccade train env=eye_search agent=ppo steps=200000
+    saccade train resume=outputs/2026-01-31/12-00-00_eye_search_ppo steps=400000
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from omegaconf import DictConfig
+from torch.utils.tensorboard import SummaryWriter
+
+from agents import checkpoint, run as runs
+from agents.config import amend, load
+from agents.make import make_env, make_learner
+from agents.run import Run
+from agents.show import bar, say
+from assets.errors import InvalidValueError
+
+
+def main(arguments: Sequence[str]) -> Run:
+    """Train by overrides; returns the run."""
+    config = load("train", list(arguments))
+    if config.resume is not None:
+        return resume(config.resume, [a for a in arguments if not a.startswith("resume=")])
+    return train(config)
+
+
+def train(config: DictConfig) -> Run:
+    """Start a run.
+
+    Raises:
+        InvalidValueError: the run folder is not empty.
+    """
+    if config.seed is None:
+        config.seed = int(np.random.SeedSequence().generate_state(1, np.uint32)[0] % 1_000_000)
+    _validate(config)
+    label = f"{_name(config.env)}_{_name(config.agent)}"
+    run = Run.create(config, config.run, label)
+    say(f"run folder: {run.folder}")
+    env = make_env(config, config.num_envs, "same_step", dump_folder=run.folder)
+    try:
+        run.write_json("system.json", runs.system(env.unwrapped.describe()))  # type: ignore[attr-defined]
+        learner = make_learner(config, env)
+        _loop(run, config, learner)
+    finally:
+        env.close()
+    return run
+
+
+def resume(folder: str | Path, overrides: Sequence[str]) -> Run:
+    """Go on with a run from its newest whole checkpoint, exactly as if it had not stopped.
+
+    Args:
+        folder: the run.
+        overrides: changes to its configuration, such as steps=400000.
+
+    Raises:
+        InvalidValueError: not a run folder, or it has done all its steps already.
+        CheckpointError: no whole checkpoint.
+    """
+    run = Run.open(folder)
+    config = amend(run.config, overrides)
+    _validate(config)
+    at, saved = checkpoint.load_last(run.checkpoints)
+    if saved["learner"]["steps"] >= config.steps:
+        raise InvalidValueError(
+            f"{run.folder} has done {saved['learner']['steps']} of {config.steps} steps: resume it with steps=<more>"
+        )
+    say(f"resuming {run.folder} from {at.name}")
+    env = make_env(config, config.num_envs, "same_step", dump_folder=run.folder)
+    try:
+        learner = make_learner(config, env)
+        learner.load_state(saved["learner"])
+        run.forget_after(learner.steps)
+        _loop(run, config, learner)
+    finally:
+        env.close()
+    return run
+
+
+def _loop(run: Run, config: DictConfig, learner: Any) -> None:
+    """Advance from checkpoint to checkpoint."""
+    board = SummaryWriter(str(run.folder / "tensorboard")) if config.logger.tensorboard else None
+    began = time.time()
+    try:
+        with bar("training", int(config.steps), learner.steps) as progress:
+            while learner.steps < config.steps:
+                goal = min(int(config.steps), _next_checkpoint(learner.steps, int(config.checkpoint_every)))
+                while learner.steps < goal:
+                    metrics = learner.advance(min(_LOG_EVERY, goal - learner.steps))
+                    run.log({"step": learner.steps, "seconds": round(time.time() - began, 2), **metrics})
+                    _to_board(board, metrics, learner.steps)
+                    progress(learner.steps, _headline(metrics))
+                checkpoint.save_step({"learner": learner.state()}, run.checkpoints, learner.steps, int(config.keep))
+    finally:
+        if board is not None:
+            board.close()
+
+
+# Environment steps between two rows of metrics; learners round it up to what they do at a time.
+_LOG_EVERY = 2048
+
+
+def _next_checkpoint(steps: int, every: int) -> int:
+    return (steps // every + 1) * every
+
+
+def _headline(metrics: dict[str, float]) -> str:
+    shown = {"reward": "rollout/ep_rew_mean", "success": "rollout/success_rate", "fps": "time/fps"}
+    parts = [f"{name} {metrics[key]:.2f}" for name, key in shown.items() if key in metrics]
+    return "  ".join(parts)
+
+
+def _to_board(board: SummaryWriter | None, metrics: dict[str, float], step: int) -> None:
+    if board is not None:
+        for key, value in metrics.items():
+            board.add_scalar(key, value, step)
+
+
+def _validate(config: DictConfig) -> None:
+    for name in ("steps", "num_envs", "checkpoint_every", "keep"):
+        if not isinstance(config[name], int) or config[name] < 1:
+            raise InvalidValueError(f"{name} must be an integer >= 1, got {config[name]!r}")
+
+
+def _name(group: Any) -> str:
+    """A short label for a run folder: the id's or the algorithm's."""
+    if "id" in group:
+        return str(group.id).split("/")[-1].rsplit("-", 1)[0].lower()
+    return str(group.get("algorithm") or str(group.get("_target_")).rsplit(".", 1)[-1]).lower()
