@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -161,12 +162,13 @@ class ChunkNetwork(nn.Module):
 class BCLearner:
     """Clones demonstrations in pieces that can be stopped and resumed anywhere between them.
 
-    The same face as `agents.sb3.SB3Learner`. One step is one gradient update. Images are drawn from the dataset's snapshots
-    with `env` on the first `advance`, at its sizes and profile, which leaves `env` to be reset; `env` is never stepped here.
+    The same face as `agents.sb3.SB3Learner`. One step is one gradient update. The dataset is opened on the first `advance`, so
+    that acting never needs it, and images are then drawn from its snapshots with `env`, at its sizes and profile, which leaves
+    `env` to be reset; `env` is never stepped here.
 
     Args:
         env: vector environment whose observations the policy will see.
-        demonstrations: dataset, its folder, or episodes in memory; None for a learner that only acts, after `load_policy`.
+        demonstrations: dataset, its folder, or episodes in memory; None if it will only act, after `load_policy`.
         seed: of the initial weights, the batches and the flow's noise.
         device: "auto", "cpu", "cuda".
         threads: torch threads on the CPU; 0 leaves torch's choice.
@@ -183,7 +185,6 @@ class BCLearner:
     Raises:
         UnknownNameError: no such head.
         InvalidValueError: an argument is out of its range.
-        DatasetError: the folder is no dataset, or one of another environment.
     """
 
     def __init__(
@@ -212,7 +213,7 @@ class BCLearner:
             torch.set_num_threads(threads)
         self._buffer = ChunkBuffer(chunk, execute, ensemble)
         self._env, self._batch_size = env, batch_size
-        self._demonstrations = _opened(demonstrations, env)
+        self._demonstrations = demonstrations
         self._config = {"head": head, "chunk": chunk, "hidden": list(hidden)}
         wanted = "cuda" if torch.cuda.is_available() else "cpu"
         self.device = torch.device(wanted if device == "auto" else device)
@@ -241,6 +242,7 @@ class BCLearner:
 
         Raises:
             InvalidValueError: there are no demonstrations, or not those that the checkpoint was trained on.
+            DatasetError: the folder is no dataset, or one of another environment.
         """
         data, began = self._prepare(), time.perf_counter()
         self.network.train()
@@ -278,7 +280,9 @@ class BCLearner:
         if self._data is None:
             if self._demonstrations is None:
                 raise InvalidValueError("this learner was made with demonstrations=None: it can act, but not learn")
-            data = _Data(learning_arrays(self._demonstrations, self._env), self.device)
+            given = self._demonstrations
+            episodes = Demonstrations(given) if isinstance(given, (str, Path)) else given
+            data = _Data(learning_arrays(episodes, self._env), self.device)
             self.network.fit(data.obs)
             self._data = data
         if self._expected not in (None, self._data.digest):
@@ -294,8 +298,9 @@ class BCLearner:
         """Everything that the rest of the training depends on, except the demonstrations."""
         return {
             "config": dict(self._config),
-            "policy": self.network.state_dict(),
-            "optimizer": self._optimizer.state_dict(),
+            # Copies: a state that is kept in memory must not train on.
+            "policy": deepcopy(self.network.state_dict()),
+            "optimizer": deepcopy(self._optimizer.state_dict()),
             "batches": self._batches.get_state(),
             "noise": self._noise.get_state(),
             "demonstrations": self._data.digest if self._data else self._expected,
@@ -324,14 +329,6 @@ class BCLearner:
         self._noise.set_state(torch.as_tensor(saved["noise"]))
         self._expected = saved["demonstrations"]
         self._updates = int(saved["steps"])
-
-
-def _opened(demonstrations: Sequence[Episode] | str | Path | None, env: VectorEnv[Any, Any, Any]) -> Sequence[Episode] | None:
-    if isinstance(demonstrations, (str, Path)):
-        demonstrations = Demonstrations(demonstrations)
-    if isinstance(demonstrations, Demonstrations):
-        demonstrations.check(env)
-    return demonstrations
 
 
 class _Data:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +12,8 @@ from gymnasium.vector import VectorEnv
 
 from agents.base import OraclePolicy, Policy
 from agents.dataset import DatasetError, Writer
-from agents.rollout import Episode, Progress, Record, rollout
+from agents.rollout import Episode, Record, rollout
+from agents.show import bar
 from assets.errors import InvalidValueError
 
 
@@ -68,13 +67,14 @@ def collect(
         policy: who acts; None takes the task's oracle with `noise`.
         n: episodes to keep.
         seed: of the first episode, and of the oracle's noise.
-        folder, name: as for `agents.dataset.dataset_path`.
+        folder: of all datasets; None takes MINARI_DATASETS_PATH, else outputs/datasets.
+        name: of this dataset, such as "saccade/reach/oracle-v0".
         noise: standard deviation of Gaussian noise on the oracle's actions, in units of the action (0 to about 0.5): a little
             makes demonstrations that recover from mistakes, much makes them fail. The noisy actions are what is stored.
         only_successes: leave out episodes that were not successful at any step; their number is reported.
         max_tries: seeds to use at most; None takes 10 n + 100.
         video: also store the observed images as lossless video.
-        show: a progress bar, where standard error is a terminal.
+        show: tell of the progress on standard error.
 
     Raises:
         DatasetError: the dataset exists, or `max_tries` seeds gave fewer than `n` successes.
@@ -86,7 +86,8 @@ def collect(
     actor = OraclePolicy(env, noise, seed) if policy is None else policy
     kept = tried = steps = 0
     who = {"policy": type(actor).__name__, "noise": noise, "only_successes": only_successes}
-    with Writer(env, name, folder, video=video) as writer, _bar(n, show) as advance:
+    shown = bar("demonstrations", n) if show else nullcontext(lambda done, words: None)
+    with Writer(env, name, folder, video=video) as writer, shown as progress:
         while kept < n:
             if tried >= most:
                 raise DatasetError(_too_few(writer.path, kept, tried, n))
@@ -95,7 +96,7 @@ def collect(
             chosen, used = _choose(episodes, n - kept, only_successes)
             writer.add(chosen)
             kept, tried, steps = kept + len(chosen), tried + used, steps + sum(e.length for e in chosen)
-            advance(len(chosen))
+            progress(kept, f"{tried - kept} failed")
         report = Collected(writer.path, kept, tried - kept, tried, seed, steps, time.perf_counter() - began)
         writer.notes = {**who, **{k: v for k, v in asdict(report).items() if k not in ("path", "seconds")}}
     return report
@@ -129,16 +130,3 @@ def _too_few(path: Path, kept: int, tried: int, n: int) -> str:
         f"only {kept} of {tried} episodes succeeded, {n} were asked for: lower the noise, take a better policy, "
         f"raise max_tries, or keep failures with only_successes=False{rest}"
     )
-
-
-@contextmanager
-def _bar(total: int, show: bool) -> Iterator[Progress]:
-    if not (show and sys.stderr.isatty()):
-        yield lambda count: None
-        return
-    from rich.console import Console
-    from rich.progress import MofNCompleteColumn, Progress as Bar, TimeRemainingColumn
-
-    with Bar(*Bar.get_default_columns()[:-1], MofNCompleteColumn(), TimeRemainingColumn(), console=Console(stderr=True)) as bar:
-        task = bar.add_task("demonstrations", total=total)
-        yield lambda count: bar.advance(task, count)

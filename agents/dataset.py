@@ -18,12 +18,10 @@ import importlib.metadata
 import json
 import os
 import re
-import shutil
-import subprocess
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -47,7 +45,8 @@ _NAME = re.compile(r"([A-Za-z0-9_-]+/)*[A-Za-z0-9_-]+-v\d+")
 # Arguments of an environment that change how many run and what is seen, but not what happens.
 _VECTOR_ONLY = {"autoreset_mode", "num_envs", "vectorization_mode", "num_threads", "first_index", "dump_folder"}
 _LOOKS = {"render_mode", "profile", "observe", "modalities", "image_size", "camera", "width", "height"}
-_FREE = _VECTOR_ONLY | _LOOKS | {"max_episode_steps", "reward"}
+_EYE = {"resolution", "fovs", "projection"}
+_FREE = _VECTOR_ONLY | _LOOKS | _EYE | {"max_episode_steps", "reward", "task"}
 
 Env = VectorEnv[Any, Any, Any]
 Arrays = dict[str, NDArray[Any]]
@@ -149,7 +148,7 @@ class Writer:
         from minari.dataset.minari_storage import MinariStorage
 
         self.path.mkdir(parents=True, exist_ok=False)
-        offered = self._env.single_observation_space
+        offered = _observed(self._env)
         vectors = spaces.Dict({key: offered[key] for key in sorted(_vectors(first))})
         storage = MinariStorage.new(
             self.path / "data",
@@ -216,13 +215,17 @@ def _buffer(episode: Episode) -> Any:
     assert episode.action is not None
     last = np.zeros(episode.length, bool)
     last[-1] = True
+    # Minari's types say lists; its HDF5 storage takes arrays as they are, which keeps their dtypes.
+    columns: dict[str, Any] = {
+        "actions": episode.action,
+        "rewards": episode.reward,
+        "terminations": last & episode.terminated,
+        "truncations": last & (not episode.terminated),
+    }
     return EpisodeBuffer(
         seed=episode.seed,
         observations=_vectors(episode),
-        actions=episode.action,  # type: ignore[arg-type]  # Minari also writes arrays, which it need not convert
-        rewards=episode.reward,  # type: ignore[arg-type]
-        terminations=last & episode.terminated,
-        truncations=last & (not episode.terminated),
+        **columns,
         infos={
             "success": episode.success,
             "state": episode.state,
@@ -251,14 +254,20 @@ def _episode_metadata(episode: Episode) -> dict[str, Any]:
 
 def _describe(env: Env, first: Episode, video: bool) -> dict[str, Any]:
     """What a reader must know to use the snapshots, and a person to trust them."""
-    spec, seen = env.spec, env.single_observation_space
+    spec, seen = env.spec, _observed(env)
     kwargs = dict(spec.kwargs) if spec else {}
+    from agents.run import commit, versions  # here, since it brings Hydra, which reading needs not
+
     assert first.action is not None
     return {
         "format": FORMAT,
-        "env": {"id": spec.id if spec else None, "kwargs": json.loads(json.dumps(kwargs, default=repr))},
-        "versions": _versions(),
-        "commit": _commit(),
+        "env": {
+            "id": spec.id if spec else None,
+            "kwargs": json.loads(json.dumps(kwargs, default=repr)),
+            "options": _options(env),
+        },
+        "versions": versions(),
+        "commit": commit(),
         "profile": _told(env, "profile"),
         "control_dt": _control_dt(env),
         "action_size": first.action.shape[1],
@@ -272,6 +281,12 @@ def _video_settings(env: Env, shape: Any) -> dict[str, Any]:
     height, width = shape[:2]
     how = {"codec": CODEC, "pixels": PIXELS, "options": CODEC_OPTIONS, "lossless": True}
     return {"width": width, "height": height, "profile": _told(env, "profile"), **how}
+
+
+def _observed(env: Env) -> spaces.Dict:
+    space = env.single_observation_space
+    assert isinstance(space, spaces.Dict)
+    return space
 
 
 def _told(env: Env, key: str) -> Any:
@@ -289,7 +304,7 @@ def _plain_spec(env: Env) -> EnvSpec | None:
     if env.spec is None:
         return None
     spec = deepcopy(env.spec)
-    kept = {k: v for k, v in spec.kwargs.items() if k not in _VECTOR_ONLY | {"max_episode_steps"}}
+    kept = {k: v for k, v in spec.kwargs.items() if k not in _VECTOR_ONLY | {"max_episode_steps", "reward"}}
     try:
         json.dumps(kept)
     except TypeError:
@@ -298,24 +313,14 @@ def _plain_spec(env: Env) -> EnvSpec | None:
     return spec
 
 
-def _versions() -> dict[str, str]:
-    found = {}
-    for package in ("saccade", "mujoco", "numpy", "gymnasium", "minari"):
-        try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            found[package] = "unknown"
-    return found
-
-
-def _commit() -> str | None:
-    """Git commit of this checkout, or None outside one."""
-    git = shutil.which("git")
-    if git is None:
-        return None
-    command = [git, "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    return done.stdout.strip() or None if done.returncode == 0 else None
+def _options(env: Env) -> dict[str, Any]:
+    """Every option of the environment's task, defaults included, as JSON keeps it; arguments where the task tells nothing."""
+    task = getattr(env.unwrapped, "task", None)
+    if is_dataclass(task):
+        found = {f.name: getattr(task, f.name) for f in fields(task) if f.init}
+    else:
+        found = dict(env.spec.kwargs) if env.spec else {}
+    return json.loads(json.dumps({k: v for k, v in found.items() if k not in _FREE}, default=repr))
 
 
 # -- video -------------------------------------------------------------------------------------------------------------
@@ -336,13 +341,6 @@ def _write_video(file: Path, frames: NDArray[np.uint8], dt: float) -> None:
         for frame in frames:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format=PIXELS)))
         container.mux(stream.encode())
-
-
-def _read_video(file: Path) -> NDArray[np.uint8]:
-    import av
-
-    with av.open(str(file)) as container:
-        return np.stack([frame.to_ndarray(format=PIXELS) for frame in container.decode(video=0)])
 
 
 # -- reading -----------------------------------------------------------------------------------------------------------
@@ -419,9 +417,8 @@ class Demonstrations(Sequence[Episode]):
             raise DatasetError(
                 f"{self.path} was recorded in {ours['id']!r}, this environment is {spec.id!r}: make {ours['id']!r}"
             )
-        if spec is not None:
-            self._check_options(ours["kwargs"], json.loads(json.dumps(dict(spec.kwargs), default=repr)))
-        here, then = _versions()["mujoco"], self.about["versions"]["mujoco"]
+        self._check_options(ours["options"], _options(env))
+        here, then = importlib.metadata.version("mujoco"), self.about["versions"]["mujoco"]
         size = env.unwrapped.snapshot()["state"].shape[1]  # type: ignore[attr-defined]
         if size != self.about["state_size"]:
             raise DatasetError(
@@ -433,10 +430,12 @@ class Demonstrations(Sequence[Episode]):
             warnings.warn(f"{self.path} was recorded with MuJoCo {then}, here is {here}: pixels may differ", stacklevel=2)
 
     def _check_options(self, then: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-        for key in sorted((set(then) | set(now)) - _FREE):
+        for key in sorted(set(then) | set(now)):
             if then.get(key) != now.get(key):
-                told, want = (f"{key}={side[key]!r}" if key in side else f"the default {key}" for side in (now, then))
-                raise DatasetError(f"{self.path} was recorded with {want}, this environment has {told}: make it alike")
+                raise DatasetError(
+                    f"{self.path} was recorded with {key}={then.get(key)!r}, this environment has {key}={now.get(key)!r}: "
+                    "make them alike"
+                )
 
     def render(self, env: Env, episode: int | Episode, views: Sequence[str] | None = None) -> Arrays:
         """`render` of an episode, after `check`."""
@@ -451,7 +450,9 @@ class Demonstrations(Sequence[Episode]):
         """
         if camera not in self.about["videos"]:
             raise UnknownNameError("stored video", camera, self.about["videos"])
-        return _read_video(_video_file(self.path, camera, index))
+        from agents.video import read_video
+
+        return read_video(_video_file(self.path, camera, index))
 
 
 def _metadata(path: Path) -> dict[str, Any]:
@@ -470,10 +471,11 @@ def _metadata(path: Path) -> dict[str, Any]:
         raise DatasetError(f"{path} is a Minari dataset, but not of this suite: its metadata has no entry 'saccade'")
     if about is None or about.get("format") != FORMAT:
         about = about or {}
-        writer = about.get("versions", {}).get("saccade", "an unknown version")
+        writer = about.get("versions", {}).get("saccade", "of an unknown version")
         raise DatasetError(
-            f"{path} has dataset format {about.get('format')}, this version (saccade {_versions()['saccade']}) reads format "
-            f"{FORMAT}: read it with saccade {writer}, which wrote it, or collect it anew"
+            f"{path} has dataset format {about.get('format')}, this version "
+            f"(saccade {importlib.metadata.version('saccade')}) reads format {FORMAT}: "
+            f"read it with saccade {writer}, which wrote it, or collect it anew"
         )
     if not (path / _MARKER).is_file():
         raise DatasetError(f"{half} (it has no {_MARKER})")
@@ -612,15 +614,14 @@ def learning_arrays(episodes: Sequence[Episode], env: Env) -> Steps:
 
 def _seen(episode: Episode, env: Env) -> Arrays:
     """One episode's observations under the environment's names, (T + 1, ...)."""
-    space = env.single_observation_space
-    assert isinstance(space, spaces.Dict)
+    space = _observed(env)
     missing = [key for key in space.spaces if key not in episode.obs]
     drawn = [key for key in missing if key in image_keys(space)]
     for key in missing:
         if key not in drawn:
             raise InvalidValueError(
-                f"the environment observes the vector {key!r}, which the demonstrations lack (they have {sorted(episode.obs)}): "
-                "collect them in an environment that observes it"
+                f"the environment observes the vector {key!r}, which the demonstrations lack "
+                f"(they have {sorted(episode.obs)}): collect them in an environment that observes it"
             )
     pixels = render(env, episode, drawn) if drawn else {}
     return {key: pixels[key] if key in pixels else episode.obs[key] for key in space.spaces}

@@ -1,8 +1,10 @@
 """A small network for foveal images: where in each view is what the instruction asks for?
 
-Convolutions turn every view into a map of features; the embedding of the instruction becomes a few queries; each query's
-match with the map is a softmax over positions, whose mean position and peak are the features. That is a spatial softmax
-(Levine et al. 2016, arXiv:1504.00702) with language-made channels. It is a few thousand parameters, so that a CPU trains it.
+Every view is cut into patches. A patch sees its pixels, their product with the colour that the instruction names, and their
+squared distance to it; a linear layer, a rectifier and another make its features, normalised over the view, so that what is
+everywhere counts for nothing. The embedding of the instruction becomes a few queries; each query's match with the patches is
+a softmax over positions, whose mean position and peak are the features: a spatial softmax (Levine et al. 2016,
+arXiv:1504.00702) with language-made channels. It is a few thousand parameters, so that a CPU trains it.
 """
 
 from __future__ import annotations
@@ -15,9 +17,10 @@ from torch import nn
 
 from assets.errors import InvalidValueError
 
-
-# Inverse temperature of the spatial softmax .
+# Inverse temperature of the spatial softmax, per standard deviation of match.
 SHARPNESS = 2.0
+# Features of the instruction itself.
+_GIST = 16
 
 
 def image_keys(space: spaces.Dict) -> list[str]:
@@ -33,11 +36,17 @@ class FovealExtractor(BaseFeaturesExtractor):
         patch: side of the square patches that an image is cut into, pixels.
         channels: features of a patch.
         queries: how many things to look for in each view.
-        language: name of the embedding that makes the queries.
+        language: name of the embedding that makes the queries; its first three numbers are a colour in [-1, 1]
+            (see `perception.text`), or zeros.
     """
 
     def __init__(
-        self, observation_space: spaces.Dict, patch: int = 4, channels: int = 24, queries: int = 4, language: str = "target"
+        self,
+        observation_space: spaces.Dict,
+        patch: int = 4,
+        channels: int = 24,
+        queries: int = 4,
+        language: str = "target",
     ) -> None:
         self.images = image_keys(observation_space)
         self.vectors = [k for k in observation_space.spaces if k not in self.images and k != language]
@@ -45,14 +54,15 @@ class FovealExtractor(BaseFeaturesExtractor):
         if self.images and self.language is None:
             raise InvalidValueError(f"images are queried by the embedding {language!r}, which the observation lacks")
         width = sum(int(np.prod(observation_space[k].shape or ())) for k in self.vectors)
-        super().__init__(observation_space, len(self.images) * queries * 3 + width + (0 if self.language is None else 16))
+        words = 0 if self.language is None else int(np.prod(observation_space[language].shape or ()))
+        super().__init__(observation_space, len(self.images) * queries * 3 + width + (_GIST if words else 0))
         self.queries, self.channels = queries, channels
-        size = 0 if self.language is None else int(np.prod(observation_space[language].shape or ()))
-        self.convolutions = nn.Sequential(
-            nn.Conv2d(3, channels, patch, stride=patch), nn.ReLU(), nn.Conv2d(channels, channels, 1)
+        # 7: the pixel, its product with the named colour, its distance to it.
+        self.patches = nn.Sequential(
+            nn.Conv2d(7, channels, patch, stride=patch), nn.ReLU(), nn.Conv2d(channels, channels, 1)
         )
-        self.to_queries = nn.Linear(size, queries * channels)
-        self.to_gist = nn.Linear(size, 16)
+        self.to_queries = nn.Linear(words, queries * channels)
+        self.to_gist = nn.Linear(words, _GIST)
 
     def forward(self, observations: dict[str, torch.Tensor]) -> torch.Tensor:
         """Features, (B, features_dim)."""
@@ -60,18 +70,22 @@ class FovealExtractor(BaseFeaturesExtractor):
         if self.language is not None:
             words = observations[self.language].float()
             parts.append(torch.tanh(self.to_gist(words)))
-            if self.images:
-                parts.append(self._find(observations, words))
+            by_size: dict[tuple[int, ...], list[str]] = {}
+            for key in self.images:
+                by_size.setdefault(tuple(observations[key].shape[1:]), []).append(key)
+            parts.extend(self._find([observations[k] for k in keys], words) for keys in by_size.values())
         return torch.cat(parts, dim=1)
 
-    def _find(self, observations: dict[str, torch.Tensor], words: torch.Tensor) -> torch.Tensor:
-        views = torch.stack([self._channels_first(observations[k]) for k in self.images], dim=1)  # (B, K, 3, H, W)
+    def _find(self, images: list[torch.Tensor], words: torch.Tensor) -> torch.Tensor:
+        """Positions and peaks of the queries in K images of one size. Shape (B, K * queries * 3)."""
+        views = torch.stack([self._channels_first(image) for image in images], dim=1)  # (B, K, 3, H, W)
         batch, levels = views.shape[:2]
-        flat = (views.flatten(0, 1) - 0.5).contiguous(memory_format=torch.channels_last)
-        maps = self.convolutions(flat)  # (B K, C, h, w)
+        colour = words[:, None, :3, None, None]
+        distance = (views - colour).square().mean(dim=2, keepdim=True)
+        pixels = torch.cat([views, views * colour, distance], dim=2).flatten(0, 1)  # (B K, 7, H, W)
+        maps = nn.functional.instance_norm(self.patches(pixels), eps=1e-3)  # (B K, C, h, w)
         height, width = maps.shape[-2:]
-        # Subtract what is everywhere: a small object in a wide view stands out by many standard deviations.
-        maps = nn.functional.instance_norm(maps, eps=1e-3).reshape(batch, levels, self.channels, height * width)
+        maps = maps.view(batch, levels, self.channels, height * width)
         queries = nn.functional.normalize(self.to_queries(words).view(batch, self.queries, self.channels), dim=-1)
         match = SHARPNESS * torch.einsum("bqc,bkcp->bkqp", queries, maps)  # (B, K, Q, h w)
         weight = match.softmax(dim=-1)
@@ -83,5 +97,6 @@ class FovealExtractor(BaseFeaturesExtractor):
 
     @staticmethod
     def _channels_first(images: torch.Tensor) -> torch.Tensor:
+        """(B, 3, H, W) in [-1, 1] from uint8 in either axis order, or from floats in [0, 1]."""
         images = images.float() / 255 if images.dtype == torch.uint8 else images
-        return images if images.shape[1] == 3 else images.permute(0, 3, 1, 2)
+        return 2 * (images if images.shape[1] == 3 else images.permute(0, 3, 1, 2)) - 1

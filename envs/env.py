@@ -23,6 +23,7 @@ from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
 from assets.errors import InvalidValueError, SaccadeError, UnknownNameError
+from envs.actions import Gaze
 from envs.physics import Ids, Physics, names_of
 from envs.render import PROFILES, Profile, Renderer, View
 from envs.render import profile as profile_named
@@ -155,7 +156,7 @@ class BatchEnv(gym.vector.VectorEnv[dict[str, NDArray[Any]], NDArray[np.float32]
         self.single_action_space = spaces.Box(-1, 1, (sum(p.size for p in self._parts),), np.float32)
         felt = self.task.proprio()
         self.single_observation_space = self._observation_space(felt)
-        self._felt = [(key, space if _is_bounded(space) else None) for key, space in felt.items()]
+        self._felt = [(key, space.low, space.high) for key, space in felt.items()]
         self.action_space = batch_space(self.single_action_space, num_envs)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
 
@@ -331,6 +332,12 @@ class BatchEnv(gym.vector.VectorEnv[dict[str, NDArray[Any]], NDArray[np.float32]
         return self._renderer.draws
 
     @property
+    def gaze_reach(self) -> float:
+        """How far the eye can turn in one control step, degrees; 0 where there is none."""
+        gazes = [part for part in self._parts if isinstance(part, Gaze)]
+        return gazes[0].eye.max_speed * self.task.control_dt if gazes else 0.0
+
+    @property
     def cameras(self) -> list[str]:
         """Every camera of the scene, by name."""
         return names_of(self.physics.model, "camera")
@@ -434,9 +441,8 @@ class BatchEnv(gym.vector.VectorEnv[dict[str, NDArray[Any]], NDArray[np.float32]
                         images = whole
                     obs[key] = images
         self.timings["render"] += time.perf_counter() - began
-        for key, limits in self._felt:
-            values = state[key].reshape(self.num_envs, -1)
-            obs[key] = (values if limits is None else np.clip(values, limits.low, limits.high)).astype(np.float32)
+        for key, low, high in self._felt:
+            obs[key] = np.clip(state[key].reshape(self.num_envs, -1), low, high).astype(np.float32)
         obs["target"] = embed(self.task.instruction(state))
         return obs
 
@@ -463,7 +469,7 @@ class BatchEnv(gym.vector.VectorEnv[dict[str, NDArray[Any]], NDArray[np.float32]
             "timing": _masked({"time": self.physics.time.copy(), "step": self._steps.copy()}, everyone),
         }
         info = _masked(info, everyone)
-        if terms:
+        if terms and not began.all():
             info |= _masked({"reward_terms": _masked(dict(terms), ~began)}, ~began)
         if began.any():
             info |= _masked({"start": _masked({key: value.copy() for key, value in self._start.items()}, began)}, began)
@@ -521,6 +527,11 @@ class Env(gym.Env[dict[str, NDArray[Any]], NDArray[np.float32]]):
     def task(self) -> Task:
         """The task."""
         return self.batch.task
+
+    @property
+    def gaze_reach(self) -> float:
+        """How far the eye can turn in one control step, degrees; 0 where there is none."""
+        return self.batch.gaze_reach
 
     @property
     def physics(self) -> Physics:
@@ -625,10 +636,6 @@ def _remake(made_with: dict[str, Any], arrays: Arrays, rest: dict[str, Any]) -> 
     env = BatchEnv(**made_with)
     env.resume(arrays, rest)
     return env
-
-
-def _is_bounded(space: spaces.Box) -> bool:
-    return bool(np.isfinite(space.low).any() or np.isfinite(space.high).any())
 
 
 def _slices(parts: Sequence[Any]) -> dict[str, slice]:

@@ -90,6 +90,9 @@ class Task(ABC):
         """(N, A) action of a scripted expert that sees the state: proof that the task can be done."""
 
 
-def box(size: int, low: float = -np.inf, high: float = np.inf) -> spaces.Box:
-    """A float32 vector space."""
-    return spaces.Box(low, high, (size,), np.float32)
+def box(size: int, limit: float = 10.0) -> spaces.Box:
+    """A float32 vector space, each entry within +- `limit`; what the agent feels is cut to it.
+
+    The default holds joint angles (rad), positions on a table (m) and velocities of an arm (rad/s) with room to spare.
+    """
+    return spaces.Box(-limit, limit, (size,), np.float32)

@@ -14,7 +14,7 @@ import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
-from assets.errors import MissingDependencyError
+from assets.errors import InvalidValueError, MissingDependencyError
 from envs.physics import Physics
 
 HOST = "127.0.0.1"
@@ -45,46 +45,22 @@ def _studio() -> Any:
     return Studio
 
 
-class WebViewer:
-    """A page in the browser that shows one simulation at a time; the server starts with the first `show`.
+class _Page:
+    """The one page of this process: Studio's user interface is global, and a second start of it crashes.
 
-    Args:
-        physics: the simulations.
-        port: TCP port on this machine; 0 takes the first free one from 8080 on.
-
-    Raises:
-        MissingDependencyError: MuJoCo came without its web viewer; raised by the first `show`.
+    So it starts once, serves whatever environment shows something, and stops when the process does.
     """
 
-    def __init__(self, physics: Physics, port: int = 0) -> None:
-        self._physics, self._port = physics, port
-        self._model: mujoco.MjModel | None = None
-        self._data: mujoco.MjData | None = None
-        self._fields: dict[str, NDArray[Any]] = {}
-        self._handle: Any = None
+    handle: Any = None
+    url: str | None = None
 
-    def show(self, sim: int = 0) -> None:
-        """Push the present state of one simulation to the page; the first call starts the server and prints the address."""
-        if self._handle is None:
-            self._launch()
-        fields = {name: values[sim] for name, values in self._physics.fields.items()}
-        same = fields.keys() == self._fields.keys() and all(np.array_equal(v, self._fields[k]) for k, v in fields.items())
-        if self._model is None or not same:
-            # Colours and lights belong to the model, and the page loads a model anew only if it is another object.
-            self._model = self._physics.batch.get_model(sim)
-            self._data = mujoco.MjData(self._model)
-            self._fields = {name: np.array(value) for name, value in fields.items()}
-        self._physics.batch.get_data(sim, self._data)
-        self._handle.sync(self._model, self._data)
-
-    @property
-    def url(self) -> str | None:
-        """Address of the page; None while there is no server."""
-        return None if self._handle is None else f"http://{HOST}:{self._port}/"
-
-    def _launch(self) -> None:
+    @classmethod
+    def start(cls, port: int) -> None:
+        """Serve, in a daemon thread, and print the address; does nothing the second time."""
+        if cls.handle is not None:
+            return
         studio = _studio()
-        config = studio.Config(title="Saccade", gfx="web", http_port=self._port)
+        config = studio.Config(title="Saccade", gfx="web", http_port=port)
         started: Future[int] = Future()
 
         def serve(endpoint: Any) -> None:
@@ -97,13 +73,54 @@ class WebViewer:
             studio.run_loop(viewer)
 
         handle = studio.launch(serve)
-        self._port = started.result()
-        self._handle = handle
-        atexit.register(self.close)
+        cls.url, cls.handle = f"http://{HOST}:{started.result()}/", handle
+        atexit.register(handle.close)
+
+
+class WebViewer:
+    """Shows one simulation at a time in the browser; the server starts with the first `show` of the process.
+
+    All viewers of a process share one page, which shows what was pushed last.
+
+    Args:
+        physics: the simulations.
+        port: TCP port on this machine; 0 takes the first free one from 8080 on. The first viewer of a process chooses.
+
+    Raises:
+        MissingDependencyError: MuJoCo came without its web viewer; raised by the first `show`.
+    """
+
+    def __init__(self, physics: Physics, port: int = 0) -> None:
+        self._physics, self._port = physics, port
+        self._model: mujoco.MjModel | None = None
+        self._data: mujoco.MjData | None = None
+        self._fields: dict[str, NDArray[Any]] = {}
+        self._closed = False
+
+    @property
+    def url(self) -> str | None:
+        """Address of the page; None while nothing was shown."""
+        return _Page.url
+
+    def show(self, sim: int = 0) -> None:
+        """Push the present state of one simulation; the process's first call starts the server and prints the address.
+
+        Raises:
+            InvalidValueError: after `close`.
+        """
+        if self._closed:
+            raise InvalidValueError("this viewer is closed; make a new one")
+        _Page.start(self._port)
+        fields = {name: values[sim] for name, values in self._physics.fields.items()}
+        same = fields.keys() == self._fields.keys() and all(np.array_equal(v, self._fields[k]) for k, v in fields.items())
+        if self._model is None or not same:
+            # Colours and lights belong to the model, and the page loads a model anew only if it is another object.
+            self._model = self._physics.batch.get_model(sim)
+            self._data = mujoco.MjData(self._model)
+            self._fields = {name: np.array(value) for name, value in fields.items()}
+        self._physics.batch.get_data(sim, self._data)
+        _Page.handle.sync(self._model, self._data)
 
     def close(self) -> None:
-        """Stop the server; safe to call twice."""
-        handle, self._handle = self._handle, None
-        if handle is not None:
-            atexit.unregister(self.close)
-            handle.close()
+        """Show nothing any more; the page keeps the last picture. Safe to call twice."""
+        self._closed, self._model, self._data = True, None, None

@@ -1,0 +1,62 @@
+"""`saccade bench`: where the time of a step goes.
+
+    saccade bench env=reach num_envs=16
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from agents.config import load
+from agents.make import make_env
+from agents.run import system
+from agents.show import say, table
+from assets.errors import InvalidValueError
+
+
+def measure(env: Any, seconds: float) -> dict[str, float]:
+    """Milliseconds per vector step, split: physics, drawing (with read-back), everything else in Python; and steps/s."""
+    env.action_space.seed(0)
+    env.reset(seed=0)
+    actions = [env.action_space.sample() for _ in range(16)]
+    for action in actions[:4]:
+        env.step(action)
+    env.unwrapped.timings.update(physics=0.0, render=0.0, total=0.0)
+    steps, began = 0, time.perf_counter()
+    while time.perf_counter() - began < seconds:
+        env.step(actions[steps % len(actions)])
+        steps += 1
+    wall = time.perf_counter() - began
+    spent = {name: 1000 * value / steps for name, value in env.unwrapped.timings.items()}
+    return {
+        "physics_ms": spent["physics"],
+        "render_ms": spent["render"],
+        "python_ms": 1000 * wall / steps - spent["physics"] - spent["render"],
+        "step_ms": 1000 * wall / steps,
+        "env_steps_per_s": steps * env.num_envs / wall,
+    }
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Measure by overrides, print, write JSON."""
+    config = load("bench", list(arguments))
+    if not config.seconds > 0:
+        raise InvalidValueError(f"seconds must be > 0, got {config.seconds}")
+    env = make_env(config, int(config.num_envs), "same_step")
+    try:
+        measured = measure(env, float(config.seconds))
+        described = env.unwrapped.describe()  # type: ignore[attr-defined]
+    finally:
+        env.close()
+    rows = [(name, f"{value:,.2f}") for name, value in measured.items()]
+    table(("per vector step", ""), rows, f"{config.env.id}, {config.num_envs} simulations, profile {config.render.profile}")
+    out = Path(config.out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    report = {"env": config.env.id, "num_envs": config.num_envs, "measured": measured, "system": system(described)}
+    out.write_text(json.dumps(report, indent=2) + "\n")
+    say(f"written: {out}")
+    return 0

@@ -1,0 +1,47 @@
+"""`saccade list`: everything that has a name."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+from typing import Any
+
+import gymnasium as gym
+
+from agents.config import groups
+from agents.show import table
+from assets.errors import UnknownNameError
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Print the environments and the choices of every configuration group, or of those named.
+
+    Raises:
+        UnknownNameError: a group that does not exist.
+    """
+    found = groups()
+    for name in arguments:
+        if name not in found:
+            raise UnknownNameError("configuration group", name, found)
+    if not arguments or "env" in arguments:
+        table(("id", "what to do", "time limit"), environments(), "environments")
+    chosen = {name: choices for name, choices in found.items() if not arguments or name in arguments}
+    table(("group", "choices"), [(name, ", ".join(choices)) for name, choices in chosen.items()], "configuration groups")
+    return 0
+
+
+def environments() -> list[tuple[Any, ...]]:
+    """Id, summary and time limit (control steps) of every environment of the suite."""
+    importlib.import_module("envs")  # by name: agents know no environment, they ask Gymnasium's registry
+    rows = []
+    for name, spec in sorted(gym.registry.items()):
+        if name.startswith("Saccade/"):
+            rows.append((name, _summary(spec.kwargs["task"]), spec.max_episode_steps))
+    return rows
+
+
+def _summary(task: str) -> str:
+    """First line of the task's docstring."""
+    module, _, kind = task.partition(":")
+    doc = getattr(importlib.import_module(module), kind).__doc__ or ""
+    return doc.strip().splitlines()[0]
