@@ -1,6 +1,6 @@
 """`saccade bench`: where the time of a step goes.
 
-    saccade bench env=reach num_envs=16
+saccade bench env=reach num_envs=16
 """
 
 from __future__ import annotations

@@ -166,7 +166,7 @@ def load_last(checkpoints: Path) -> tuple[Path, dict[str, Any]]:
 
 def random_state() -> dict[str, Any]:
     """Positions of the global generators that learners draw from (torch, NumPy, Python)."""
-    kind, keys, position, has_gauss, cached = np.random.get_state(legacy=True)
+    kind, keys, position, has_gauss, cached = np.random.get_state(legacy=True)  # noqa: NPY002  (SB3 shuffles with the global generator)
     version, internal, gauss = random.getstate()
     state: dict[str, Any] = {
         "torch": torch.get_rng_state(),
@@ -182,7 +182,13 @@ def set_random_state(state: Mapping[str, Any]) -> None:
     """Bring back what `random_state` returned."""
     torch.set_rng_state(torch.from_numpy(np.asarray(state["torch"])))
     numpy = state["numpy"]
-    np.random.set_state((numpy["kind"], numpy["keys"], *numpy["rest"]))
+    np.random.set_state(
+        (  # noqa: NPY002
+            numpy["kind"],
+            numpy["keys"],
+            *numpy["rest"],
+        )
+    )
     python = state["python"]
     random.setstate((python["version"], tuple(python["internal"]), python["gauss"]))
     if "cuda" in state and torch.cuda.is_available():

@@ -62,7 +62,9 @@ def settings(verb: str) -> str:
     if verb not in verbs():
         return f"`saccade {verb}` has no settings"
     config = load(verb)
-    choices = "\n".join(f"  {name}={'|'.join(found)}" for name, found in groups().items() if name in config or name == "experiment")
+    choices = "\n".join(
+        f"  {name}={'|'.join(found)}" for name, found in groups().items() if name in config or name == "experiment"
+    )
     return f"saccade {verb}: {VERBS[verb]}\n\ngroups:\n{choices}\n\nsettings:\n{OmegaConf.to_yaml(config)}"
 
 

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import gymnasium as gym
-import numpy as np
 
 from agents.cli import check_packages
 from agents.run import system, versions
@@ -36,7 +35,11 @@ def _packages() -> list[str]:
     problems = []
     found = versions()
     table(("package", "version"), [(name, version or "MISSING") for name, version in found.items()], "versions")
-    problems += [f"{name} is not installed: pip install {name}" for name, version in found.items() if version is None and name != "saccade"]
+    problems += [
+        f"{name} is not installed: pip install {name}"
+        for name, version in found.items()
+        if version is None and name != "saccade"
+    ]
     try:
         check_packages()
     except SaccadeError as error:
@@ -53,7 +56,8 @@ def _machine() -> None:
 def _drawing(quick: bool) -> list[str]:
     """Which OpenGL draws, and how many pictures of the arm a second, per profile and size."""
     importlib.import_module("envs")
-    rows = []
+    rows: list[tuple[str, ...]] = []
+    gl: dict[str, Any] = {}
     try:
         for profile in PROFILES[:1] if quick else PROFILES:
             speeds = []

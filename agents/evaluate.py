@@ -1,7 +1,7 @@
 """`saccade evaluate`: success with intervals, on episodes that training never saw, the same for every policy.
 
-    saccade evaluate run=outputs/... episodes=200
-    saccade evaluate env=reach policy=oracle baselines=[random]
+saccade evaluate run=outputs/... episodes=200
+saccade evaluate env=reach policy=oracle baselines=[random]
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from gymnasium.vector import VectorEnv
+from gymnasium import spaces
+from gymnasium.vector import AutoresetMode, VectorEnv
 from omegaconf import DictConfig, open_dict
 
 from agents import checkpoint
@@ -86,7 +87,12 @@ def scripted(name: str, env: VectorEnv[Any, Any, Any], seed: int) -> Policy:
     """
     if name not in SCRIPTED:
         raise UnknownNameError("policy", name, SCRIPTED)
-    return OraclePolicy(env) if name == "oracle" else RandomPolicy(env.single_action_space, seed)
+    if name == "oracle":
+        return OraclePolicy(env)
+    space = env.single_action_space
+    if not isinstance(space, spaces.Box):
+        raise InvalidValueError(f"random actions are drawn from a Box, this environment acts in {space}")
+    return RandomPolicy(space, seed)
 
 
 def load_policy(run: Run, env: VectorEnv[Any, Any, Any]) -> tuple[Policy, str]:
@@ -106,8 +112,6 @@ class _Spaces:
     """The spaces of an environment, in the shape that a learner's constructor wants; it cannot be stepped."""
 
     def __init__(self, env: VectorEnv[Any, Any, Any]) -> None:
-        from gymnasium.vector import AutoresetMode
-
         self.metadata = {**env.metadata, "autoreset_mode": AutoresetMode.SAME_STEP}
         self.num_envs = env.num_envs
         self.single_observation_space, self.single_action_space = env.single_observation_space, env.single_action_space
@@ -121,7 +125,9 @@ def policy_config(config: DictConfig) -> DictConfig:
     """The configuration with its run's environment and profile, where there is a run."""
     if config.run is None:
         if config.policy is None:
-            raise InvalidValueError(f"name a run (run=outputs/...) or a scripted policy (policy={' or policy='.join(SCRIPTED)})")
+            raise InvalidValueError(
+                f"name a run (run=outputs/...) or a scripted policy (policy={' or policy='.join(SCRIPTED)})"
+            )
         return config
     trained = Run.open(config.run).config
     config = config.copy()

@@ -58,9 +58,7 @@ class FovealExtractor(BaseFeaturesExtractor):
         super().__init__(observation_space, len(self.images) * queries * 3 + width + (_GIST if words else 0))
         self.queries, self.channels = queries, channels
         # 7: the pixel, its product with the named colour, its distance to it.
-        self.patches = nn.Sequential(
-            nn.Conv2d(7, channels, patch, stride=patch), nn.ReLU(), nn.Conv2d(channels, channels, 1)
-        )
+        self.patches = nn.Sequential(nn.Conv2d(7, channels, patch, stride=patch), nn.ReLU(), nn.Conv2d(channels, channels, 1))
         self.to_queries = nn.Linear(words, queries * channels)
         self.to_gist = nn.Linear(words, _GIST)
 

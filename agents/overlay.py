@@ -27,9 +27,7 @@ class Overlay:
         self._episode = episode
         self._peak = max(1e-6, float(np.abs(episode.reward).max()))
 
-    def draw(
-        self, frame: NDArray[np.uint8], obs: Mapping[str, NDArray[Any]], batch: Any, t: int
-    ) -> NDArray[np.uint8]:
+    def draw(self, frame: NDArray[np.uint8], obs: Mapping[str, NDArray[Any]], batch: Any, t: int) -> NDArray[np.uint8]:
         """The frame of time step t with everything on it; `frame` (H, W, 3) stays as it is."""
         canvas = frame.copy()
         self._gaze(canvas, batch)
@@ -44,7 +42,9 @@ class Overlay:
         band = round(44 * scale)
         canvas[:band] = canvas[:band] // 3
         size, thick = 0.8 * scale, max(1, round(2 * scale))
-        cv2.putText(canvas, self._episode.instruction, (round(14 * scale), round(30 * scale)), _FONT, size, _WHITE, thick, cv2.LINE_AA)
+        cv2.putText(
+            canvas, self._episode.instruction, (round(14 * scale), round(30 * scale)), _FONT, size, _WHITE, thick, cv2.LINE_AA
+        )
         done = t > 0 and bool(self._episode.success[:t].any())
         text, colour = ("success", _GREEN) if done else (f"step {t}", _GREY)
         (width, _), _ = cv2.getTextSize(text, _FONT, size, thick)

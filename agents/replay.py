@@ -1,7 +1,7 @@
 """`saccade replay`: states, not actions, are replayed, so any camera, size and profile shows the very same episode.
 
-    saccade replay outputs/2026-01-31/12-00-00_eyesearch_ppo camera=top width=1280 height=720 render=quality
-    saccade replay policy=oracle env=reach web=true
+saccade replay outputs/2026-01-31/12-00-00_eyesearch_ppo camera=top width=1280 height=720 render=quality
+saccade replay policy=oracle env=reach web=true
 """
 
 from __future__ import annotations
@@ -70,9 +70,7 @@ def film(env: VectorEnv[Any, Any, Any], episodes: Sequence[Episode], config: Dic
     return out
 
 
-def frames(
-    batch: Any, episode: Episode, config: DictConfig
-) -> Iterator[tuple[NDArray[np.uint8], dict[str, NDArray[Any]]]]:
+def frames(batch: Any, episode: Episode, config: DictConfig) -> Iterator[tuple[NDArray[np.uint8], dict[str, NDArray[Any]]]]:
     """Pictures and observations of a recorded episode, drawn anew from its states.
 
     Yields:

@@ -160,7 +160,7 @@ def _run(
     reset = getattr(policy, "reset", None)
     if reset is not None:
         reset()
-    obs, info = env.reset(seed=padded, options=options)
+    obs, info = env.reset(seed=padded, options=options)  # pyright: ignore[reportArgumentType]
     instructions = [str(text) for text in info["instruction"]]
     log = _Log(record)
     log.observe(env, obs, info)

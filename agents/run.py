@@ -1,6 +1,6 @@
 """A run folder: everything that a result depends on, in one place that is never overwritten.
 
-    config.yaml  system.json  metrics.jsonl  tensorboard/  checkpoints/{<step>,last}  physics_error_*.npz
+config.yaml  system.json  metrics.jsonl  tensorboard/  checkpoints/{<step>,last}  physics_error_*.npz
 """
 
 from __future__ import annotations

@@ -18,7 +18,6 @@ from stable_baselines3 import PPO, SAC
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.logger import KVWriter, Logger
-from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.utils import obs_as_tensor
 
 from agents import checkpoint
@@ -145,10 +144,11 @@ class SB3Learner:
         if model._last_obs is not None:
             saved["last_obs"] = dict(model._last_obs)
             saved["last_starts"] = np.asarray(model._last_episode_starts)
-        if isinstance(model, OffPolicyAlgorithm):
+        if isinstance(model, SAC):
+            assert model.replay_buffer is not None
             saved["buffer"] = _buffer_state(model.replay_buffer)
-        if getattr(model, "log_ent_coef", None) is not None:
-            saved["log_ent_coef"] = model.log_ent_coef
+            if model.log_ent_coef is not None:
+                saved["log_ent_coef"] = model.log_ent_coef
         return saved
 
     def load_policy(self, saved: Mapping[str, Any]) -> None:

@@ -1,7 +1,7 @@
 """`saccade train`: from a configuration to a run folder, stoppable and resumable at any checkpoint.
 
-    saccade train env=eye_search agent=ppo steps=200000
-    saccade train resume=outputs/2026-01-31/12-00-00_eye_search_ppo steps=400000
+saccade train env=eye_search agent=ppo steps=200000
+saccade train resume=outputs/2026-01-31/12-00-00_eye_search_ppo steps=400000
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ import numpy as np
 from omegaconf import DictConfig
 from torch.utils.tensorboard import SummaryWriter
 
-from agents import checkpoint, run as runs
+from agents import checkpoint
+from agents import run as runs
 from agents.config import amend, load
 from agents.make import make_env, make_learner
 from agents.run import Run

@@ -36,9 +36,15 @@ class SB3VecEnv(VecEnv):
         super().__init__(env.num_envs, env.single_observation_space, env.single_action_space)
 
     def reset(self) -> Any:
-        """Start all simulations, with the seed given to `seed` if there was one."""
+        """Start all simulations, with the seed given to `seed` if there was one.
+
+        An environment that can is asked to spread them over the episode: in step, all would search at once, then all hold.
+        """
         seed = self._seeds[0] if self._seeds and self._seeds[0] is not None else None
         obs, self.last_info = self.env.reset(seed=seed)
+        stagger = getattr(self.env.unwrapped, "stagger", None)
+        if stagger is not None:
+            stagger()
         self._reset_seeds()
         self._returns[:] = 0
         self._lengths[:] = 0
@@ -105,4 +111,4 @@ class SB3VecEnv(VecEnv):
 
     def get_images(self) -> Sequence[NDArray[np.uint8] | None]:
         """A frame of each simulation."""
-        return list(self.env.render() or ())
+        return [np.asarray(frame) for frame in self.env.render() or ()]

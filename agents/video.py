@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Any
 
 import av
+import av.error
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -77,9 +78,7 @@ class VideoWriter:
             self._pngs.mkdir(parents=True, exist_ok=True)
             say(f"no H.264 encoder here ({error}): writing PNGs into {self._pngs}")
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if self._container is not None:
             for packet in self._stream.encode():
                 self._container.mux(packet)
@@ -98,6 +97,6 @@ def read_video(path: str | Path) -> NDArray[np.uint8]:
     """
     try:
         with av.open(str(path)) as container:
-            return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
+            return np.stack([np.asarray(f.to_ndarray(format="rgb24"), np.uint8) for f in container.decode(video=0)])
     except (av.error.FFmpegError, ValueError, OSError) as error:
         raise InvalidValueError(f"{path} is not a video that can be read: {error}") from error

@@ -169,7 +169,7 @@ def commit(root: Path = ROOT) -> str:
 
 
 def machine() -> dict[str, Any]:
-    """This machine: cpu model, cores usable here, memory in GiB, gpu name or None, operating system, Python version."""
+    """The machine: cpu model, cores usable here, memory in GiB, gpu name or None, operating system, Python version."""
     gpus = _output("nvidia-smi", "--query-gpu=name", "--format=csv,noheader")
     return {
         "cpu": _cpu(),
@@ -342,7 +342,8 @@ def _check_pair(label: str, low: object, high: object, n: int) -> None:
 
 
 def _check_order(label: str, row: Row) -> None:
-    assert row.low is not None and row.high is not None
+    assert row.low is not None
+    assert row.high is not None
     slack = _ROUNDING * max(abs(row.value), abs(row.low), abs(row.high))
     if not row.low - slack <= row.value <= row.high + slack:
         raise InvalidValueError(f"{label}: low <= value <= high must hold, got {row.low!r}, {row.value!r}, {row.high!r}")

@@ -13,11 +13,12 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
+from gymnasium.utils import seeding
 from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
@@ -55,7 +56,7 @@ def make_task(task: str | Task, options: Mapping[str, Any]) -> Task:
             raise InvalidValueError(f"options {sorted(options)} were given beside a finished task; put them into the task")
         return task
     module, _, name = task.partition(":")
-    kind = getattr(importlib.import_module(module), name)
+    kind: Any = getattr(importlib.import_module(module), name)
     known = [f.name for f in fields(kind)] if is_dataclass(kind) else []
     for key in options:
         if key not in known:
@@ -96,7 +97,7 @@ class BatchEnv(gym.vector.VectorEnv[dict[str, NDArray[Any]], NDArray[np.float32]
         UnknownNameError, InvalidValueError: an argument is wrong; the sentence says how.
     """
 
-    metadata: ClassVar[dict[str, Any]] = {"render_modes": list(RENDER_MODES), "render_fps": 20}
+    metadata: dict[str, Any] = {"render_modes": list(RENDER_MODES), "render_fps": 20}  # noqa: RUF012  Gymnasium's declaration
 
     def __init__(
         self,
@@ -292,6 +293,11 @@ class BatchEnv(gym.vector.VectorEnv[dict[str, NDArray[Any]], NDArray[np.float32]
         finally:
             renderer.close()
 
+    def stagger(self) -> None:
+        """Spread the simulations evenly over the time limit, so that a batch of experience holds every phase of an episode."""
+        if self.max_episode_steps is not None:
+            self._steps[:] = np.arange(self.num_envs) * self.max_episode_steps // self.num_envs
+
     def oracle(self) -> NDArray[np.float32]:
         """The scripted expert's action in the present state. Shape (N, A)."""
         return self.task.oracle(self._state())
@@ -363,15 +369,14 @@ class BatchEnv(gym.vector.VectorEnv[dict[str, NDArray[Any]], NDArray[np.float32]
             raise ClosedError("this environment is closed; make a new one")
 
     def _seed(self, seed: int | Sequence[int | None]) -> None:
-        single = isinstance(seed, (int, np.integer))
-        values = [seed] if single else list(seed)  # type: ignore[arg-type]
-        if not single and len(values) != self.num_envs:
+        values = list(seed) if isinstance(seed, (Sequence, np.ndarray)) else [seed]
+        if isinstance(seed, (Sequence, np.ndarray)) and len(values) != self.num_envs:
             raise InvalidValueError(f"a list of seeds needs one per simulation: got {len(values)} for {self.num_envs}")
         for value in values:
             if value is not None and (not isinstance(value, (int, np.integer)) or value < 0):
                 raise InvalidValueError(f"seeds must be integers >= 0, got {value!r}")
         self._streams.seed(seed)
-        self._np_random, self._np_random_seed = gym.utils.seeding.np_random(next((v for v in values if v is not None), None))
+        self._np_random, self._np_random_seed = seeding.np_random(next((v for v in values if v is not None), None))
 
     def _checked(self, actions: NDArray[np.float32]) -> NDArray[np.float32]:
         array = np.asarray(actions)
@@ -511,7 +516,7 @@ class BatchEnv(gym.vector.VectorEnv[dict[str, NDArray[Any]], NDArray[np.float32]
 class Env(gym.Env[dict[str, NDArray[Any]], NDArray[np.float32]]):
     """One simulation: a `BatchEnv` of size 1 with the leading axis squeezed off; same arguments, same numbers."""
 
-    metadata: ClassVar[dict[str, Any]] = {"render_modes": list(RENDER_MODES), "render_fps": 20}
+    metadata: dict[str, Any] = {"render_modes": list(RENDER_MODES), "render_fps": 20}  # noqa: RUF012  Gymnasium's declaration
 
     def __init__(self, task: str | Task, **kwargs: Any) -> None:
         if "autoreset_mode" in kwargs or "num_envs" in kwargs:

@@ -102,9 +102,9 @@ class Eye:
         speed = np.radians(self.max_speed)
         for axis, limit in (("pan", self.azimuth), ("tilt", self.elevation)):
             reach = np.radians(limit)
-            spec.joint(axis).range = [-reach, reach]
+            spec.joint(axis).range = np.array([-reach, reach])
             actuator = spec.actuator(axis)
-            actuator.ctrlrange, actuator.actrange = [-speed, speed], [-reach, reach]
+            actuator.ctrlrange, actuator.actrange = np.array([-speed, speed]), np.array([-reach, reach])
         mount = spec.body("camera")
         for level, (fov, lens) in enumerate(zip(self.fovs, self.lenses, strict=True)):
             mount.add_camera(name=str(level), fovy=lens.fovy if lens else fov)
@@ -197,7 +197,7 @@ def hide(physics: Physics, geoms: NDArray[np.intp], ids: Ids, visible: NDArray[n
         visible: (n, G).
     """
     base = physics.model.geom_rgba[geoms, 3]
-    physics.field("geom_rgba")[np.ix_(ids, geoms, [3])] = np.where(visible, base, 0.0)[..., None]
+    physics.field("geom_rgba")[np.ix_(ids, geoms, np.array([3]))] = np.where(visible, base, 0.0)[..., None]
 
 
 def geoms_of(model: mujoco.MjModel, prefix: str) -> NDArray[np.intp]:

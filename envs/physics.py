@@ -29,6 +29,9 @@ _DIVERGED = [
     mujoco.mjtWarning.mjWARN_BADCTRL.value,
 ]
 
+# Numbers of qpos and qvel that a joint has, where it is not one each.
+_WIDTHS = {mujoco.mjtJoint.mjJNT_FREE.value: (7, 6), mujoco.mjtJoint.mjJNT_BALL.value: (4, 3)}
+
 _KINDS = {
     "body": mujoco.mjtObj.mjOBJ_BODY,
     "joint": mujoco.mjtObj.mjOBJ_JOINT,
@@ -153,14 +156,14 @@ class Physics:
         """Joint position (rad, m; a free joint is x y z then wxyz). Live view, shape (N, 1) or (N, 7)."""
         joint_id = self.id("joint", joint)
         start = self.model.jnt_qposadr[joint_id]
-        width = {mujoco.mjtJoint.mjJNT_FREE: 7, mujoco.mjtJoint.mjJNT_BALL: 4}.get(self.model.jnt_type[joint_id], 1)
+        width = _WIDTHS.get(int(self.model.jnt_type[joint_id]), (1, 1))[0]
         return self.all_qpos[:, start : start + width]
 
     def qvel(self, joint: str) -> NDArray[np.float64]:
         """Joint velocity (rad/s, m/s). Live view, shape (N, 1), (N, 3) or (N, 6)."""
         joint_id = self.id("joint", joint)
         start = self.model.jnt_dofadr[joint_id]
-        width = {mujoco.mjtJoint.mjJNT_FREE: 6, mujoco.mjtJoint.mjJNT_BALL: 3}.get(self.model.jnt_type[joint_id], 1)
+        width = _WIDTHS.get(int(self.model.jnt_type[joint_id]), (1, 1))[1]
         return self.all_qvel[:, start : start + width]
 
     @property
@@ -283,8 +286,9 @@ class Physics:
         # A finite sum of squares means that every entry is finite; it is one pass without a temporary.
         finite = np.isfinite(np.einsum("ij,ij->i", self.batch.state, self.batch.state))
         diverged = ~finite
-        if self.batch.warning.any():
-            diverged |= self.batch.warning[:, _DIVERGED].any(axis=1)
+        counts = self.batch.warning[..., 1]  # each warning is (what it was last about, how often)
+        if counts.any():
+            diverged |= counts[:, _DIVERGED].any(axis=1)
         if failed is not None:
             diverged[failed] = True
         if diverged.any():

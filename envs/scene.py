@@ -83,6 +83,7 @@ class Scene:
                 root.mocap = True
             else:
                 root.add_freejoint(name="free")
+        child.option.timestep = self.spec.option.timestep  # the scene's holds, and MuJoCo would warn of the difference
         frame = self.spec.worldbody.add_frame(pos=list(pos), quat=list(quat))
         self.spec.attach(child, frame=frame, prefix=f"{prefix}/")
         self._prefixes.add(prefix)

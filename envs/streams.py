@@ -9,7 +9,9 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
+
+Limit = float | Sequence[float] | NDArray[np.float64]
 
 
 def _stream(seed: int, index: int) -> np.random.Generator:
@@ -25,11 +27,11 @@ class Draw:
     def __len__(self) -> int:
         return len(self._generators)
 
-    def uniform(self, low: ArrayLike, high: ArrayLike, shape: tuple[int, ...] = ()) -> NDArray[np.float64]:
+    def uniform(self, low: Limit, high: Limit, shape: tuple[int, ...] = ()) -> NDArray[np.float64]:
         """Uniform in [low, high). Shape (n, *shape)."""
         return np.stack([g.uniform(low, high, shape or None) for g in self._generators])
 
-    def normal(self, scale: ArrayLike, shape: tuple[int, ...] = ()) -> NDArray[np.float64]:
+    def normal(self, scale: Limit, shape: tuple[int, ...] = ()) -> NDArray[np.float64]:
         """Gaussian with mean 0 and the given standard deviation. Shape (n, *shape)."""
         return np.stack([g.normal(0.0, scale, shape or None) for g in self._generators])
 

@@ -21,11 +21,22 @@ class Projection(Protocol):
     """Rays to pixels and back."""
 
     @property
-    def width(self) -> int: ...
+    def width(self) -> int:
+        """Pixels."""
+        ...
+
     @property
-    def height(self) -> int: ...
-    def project(self, points: ArrayLike) -> NDArray[np.float64]: ...
-    def unproject(self, pixels: ArrayLike) -> NDArray[np.float64]: ...
+    def height(self) -> int:
+        """Pixels."""
+        ...
+
+    def project(self, points: ArrayLike) -> NDArray[np.float64]:
+        """Camera-frame points (..., 3), metres, to pixels (..., 2)."""
+        ...
+
+    def unproject(self, pixels: ArrayLike) -> NDArray[np.float64]:
+        """Pixels (..., 2) to unit rays (..., 3), camera frame."""
+        ...
 
 
 def pixel_grid(width: int, height: int) -> NDArray[np.float64]:

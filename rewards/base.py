@@ -52,7 +52,9 @@ class Transition:
 class Reward(Protocol):
     """Anything that maps T transitions to (T,) float32."""
 
-    def __call__(self, batch: Transition) -> NDArray[np.float32]: ...
+    def __call__(self, batch: Transition) -> NDArray[np.float32]:
+        """The reward of each step, (T,)."""
+        ...
 
 
 class WeightedSum:
@@ -81,7 +83,8 @@ class WeightedSum:
     def total(self, terms: Mapping[str, NDArray[np.float32]]) -> NDArray[np.float32]:
         """Add up terms that were already computed. Shape (T,)."""
         parts = [np.float32(self.weights[name]) * value for name, value in terms.items()]
-        return np.sum(parts, axis=0, dtype=np.float32)
+        return np.asarray(np.sum(parts, axis=0, dtype=np.float32))
 
     def __call__(self, batch: Transition) -> NDArray[np.float32]:
+        """The weighted sum, (T,)."""
         return self.total(self.terms(batch))

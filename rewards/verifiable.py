@@ -37,6 +37,7 @@ class Closeness:
         _require_positive(self.scale, "scale")
 
     def __call__(self, batch: Transition) -> NDArray[np.float32]:
+        """The reward of each step, (T,)."""
         return np.clip(1 - batch.quantity(self.quantity) / self.scale, 0, 1).astype(np.float32)
 
 
@@ -56,6 +57,7 @@ class Proximity:
         _require_positive(self.scale, "scale")
 
     def __call__(self, batch: Transition) -> NDArray[np.float32]:
+        """The reward of each step, (T,)."""
         return (1 - np.tanh(batch.quantity(self.quantity) / self.scale)).astype(np.float32)
 
 
@@ -75,6 +77,7 @@ class Fraction:
         _require_positive(self.full, "full")
 
     def __call__(self, batch: Transition) -> NDArray[np.float32]:
+        """The reward of each step, (T,)."""
         return np.clip(batch.quantity(self.quantity) / self.full, 0, 1).astype(np.float32)
 
 
@@ -83,4 +86,5 @@ class Effort:
     """r = -mean_a action_a^2, (T,): a small price on moving."""
 
     def __call__(self, batch: Transition) -> NDArray[np.float32]:
+        """The reward of each step, (T,)."""
         return (-np.mean(np.square(batch.action), axis=-1)).astype(np.float32)

@@ -1,0 +1,25 @@
+#!/usr/bin/env bash
+# System libraries: headless OpenGL. Installs them when root on a Debian-like machine, else prints their names and stops.
+set -u
+packages=()
+have() { ldconfig -p 2>/dev/null | grep -q "$1"; }
+have libEGL.so.1 || packages+=(libegl1)
+have libOpenGL.so.0 || packages+=(libopengl0)
+have libGL.so.1 || packages+=(libgl1)
+# The software driver: without it there is a libEGL, but nothing that draws.
+ls /usr/lib/*/dri/swrast_dri.so /usr/lib/*/dri/kms_swrast_dri.so /usr/lib/*/libgallium*.so >/dev/null 2>&1 || have libEGL_nvidia.so.0 \
+  || packages+=(libgl1-mesa-dri)
+have libEGL_mesa.so.0 || have libEGL_nvidia.so.0 || packages+=(libegl-mesa0)
+python3 -c 'import ensurepip' >/dev/null 2>&1 || packages+=(python3-venv)
+if [ ${#packages[@]} -eq 0 ]; then
+  echo "== system libraries: all there"
+  exit 0
+fi
+if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then
+  echo "Missing system libraries. Install these Debian/Ubuntu packages, then run make again:" >&2
+  echo "    ${packages[*]}" >&2
+  exit 1
+fi
+echo "== installing system libraries: ${packages[*]}"
+export DEBIAN_FRONTEND=noninteractive
+apt-get update -qq && apt-get install -y -qq --no-install-recommends "${packages[@]}" >/dev/null

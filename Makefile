@@ -1,0 +1,64 @@
+# Two commands for a newcomer: `make demo` and `make test`. Both set the machine up first, once.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# Where torch's CPU wheels come from, for machines that need no CUDA: make TORCH_INDEX=https://download.pytorch.org/whl/cpu
+TORCH_INDEX ?=
+STAMP := $(VENV)/.ready
+export MUJOCO_GL ?= egl
+
+.PHONY: help setup demo test lint types layers format tables peers clean
+
+help:
+	@echo "make demo    train, evaluate and film a gaze agent (under 10 minutes on 2 cores)"
+	@echo "make test    the whole test suite (under 15 minutes on 2 cores)"
+	@echo "make lint types layers    what CI checks beside the tests"
+	@echo "make tables  rewrite the tables in README and docs from docs/results/*.json"
+	@echo "make peers   benchmark against other suites (installs them in a venv of their own)"
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt .ci/system.sh
+	@bash .ci/system.sh
+	@echo "== python environment in $(VENV)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) \
+		-c constraints.txt -e '.[dev]'
+	@touch $(STAMP)
+	@echo "== ready"
+
+demo: setup
+	@echo "== demo: an agent learns to look"
+	@$(BIN)/python -m benchmarks.gaze_demo --run outputs/demo
+
+test: setup
+	@echo "== tests"
+	@$(BIN)/python -m pytest -q -m "not slow"
+
+lint: setup
+	@echo "== lint"
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+types: setup
+	@echo "== types"
+	@test -d typings/mujoco || $(BIN)/python .ci/stubs.py
+	@$(BIN)/pyright
+
+layers: setup
+	@echo "== layers"
+	@$(BIN)/lint-imports
+
+format: setup
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+tables: setup
+	@$(BIN)/python -m benchmarks.tables
+
+peers: setup
+	@$(BIN)/python -m benchmarks.peers
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info typings outputs
