@@ -182,13 +182,8 @@ def set_random_state(state: Mapping[str, Any]) -> None:
     """Bring back what `random_state` returned."""
     torch.set_rng_state(torch.from_numpy(np.asarray(state["torch"])))
     numpy = state["numpy"]
-    np.random.set_state(
-        (  # noqa: NPY002
-            numpy["kind"],
-            numpy["keys"],
-            *numpy["rest"],
-        )
-    )
+    position = (numpy["kind"], numpy["keys"], *numpy["rest"])
+    np.random.set_state(position)  # noqa: NPY002
     python = state["python"]
     random.setstate((python["version"], tuple(python["internal"]), python["gauss"]))
     if "cuda" in state and torch.cuda.is_available():

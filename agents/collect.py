@@ -1,8 +1,12 @@
-"""Collecting demonstrations: roll a policy over seeds, keep what succeeded, write a dataset."""
+"""`saccade collect`: roll the expert over seeds, keep what succeeded, write a dataset.
+
+saccade collect env=reach n=50 noise=0.2
+"""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,9 +15,11 @@ from typing import Any
 from gymnasium.vector import VectorEnv
 
 from agents.base import OraclePolicy, Policy
+from agents.config import load
 from agents.dataset import DatasetError, Writer
+from agents.make import make_env
 from agents.rollout import Episode, Record, rollout
-from agents.show import bar
+from agents.show import bar, say
 from assets.errors import InvalidValueError
 
 
@@ -130,3 +136,30 @@ def _too_few(path: Path, kept: int, tried: int, n: int) -> str:
         f"only {kept} of {tried} episodes succeeded, {n} were asked for: lower the noise, take a better policy, "
         f"raise max_tries, or keep failures with only_successes=False{rest}"
     )
+
+
+def main(arguments: Sequence[str]) -> Collected:
+    """Collect by overrides, print what was kept."""
+    config = load("collect", list(arguments))
+    short = str(config.env.id).split("/")[-1].rsplit("-", 1)[0].lower()
+    name = config.name or f"saccade/{short}/oracle-v0"
+    # Observed images are only drawn where a video of them is wanted: pixels are re-rendered from the states.
+    observed = {} if config.video else {"observe": ()}
+    limit = {} if config.max_episode_steps is None else {"max_episode_steps": int(config.max_episode_steps)}
+    env = make_env(config, min(int(config.num_envs), max(int(config.n), 1)), "disabled", **observed, **limit)
+    try:
+        collected = collect(
+            env,
+            None,
+            int(config.n),
+            int(config.seed),
+            config.folder,
+            name,
+            noise=float(config.noise),
+            only_successes=bool(config.only_successes),
+            video=bool(config.video),
+        )
+    finally:
+        env.close()
+    say(str(collected))
+    return collected

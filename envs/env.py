@@ -50,18 +50,29 @@ def make_task(task: str | Task, options: Mapping[str, Any]) -> Task:
 
     Raises:
         UnknownNameError: the task has no such option; the sentence offers the near miss and the options it has.
+        InvalidValueError: there is no such task.
     """
     if isinstance(task, Task):
         if options:
             raise InvalidValueError(f"options {sorted(options)} were given beside a finished task; put them into the task")
         return task
-    module, _, name = task.partition(":")
-    kind: Any = getattr(importlib.import_module(module), name)
-    known = [f.name for f in fields(kind)] if is_dataclass(kind) else []
+    kind = _task_class(task)
+    known = [f.name for f in fields(kind)]
     for key in options:
         if key not in known:
-            raise UnknownNameError(f"option of {name}", key, [*known, *_ENV_OPTIONS])
+            raise UnknownNameError(f"option of {kind.__name__}", key, [*known, *_ENV_OPTIONS])
     return kind(**options)
+
+
+def _task_class(path: str) -> Any:
+    module, _, name = path.partition(":")
+    try:
+        kind = getattr(importlib.import_module(module), name) if module and name else None
+    except (ModuleNotFoundError, AttributeError) as error:
+        raise InvalidValueError(f"the task {path!r} cannot be found: {error}; it is written 'module:Class'") from error
+    if not (isinstance(kind, type) and issubclass(kind, Task) and is_dataclass(kind)):
+        raise InvalidValueError(f"the task {path!r} must be 'module:Class', with a dataclass that derives from Task")
+    return kind
 
 
 _ENV_OPTIONS = (
@@ -618,8 +629,8 @@ def _substeps(task: Task) -> int:
 
 
 def _masked(info: dict[str, Any], who: NDArray[np.bool_]) -> dict[str, Any]:
-    """Add Gymnasium's masks "_key" (N,) bool, which say who has the key."""
-    return info | {f"_{key}": who.copy() for key in info}
+    """Add Gymnasium's masks "_key" (N,) bool, which say who has the key; they share one array."""
+    return info | {f"_{key}": who for key in info}
 
 
 def _unmasked(info: Mapping[str, Any]) -> dict[str, Any]:

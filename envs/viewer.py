@@ -7,6 +7,8 @@ steers: what is pushed or dragged there does not reach the simulation.
 from __future__ import annotations
 
 import atexit
+import socket
+import time
 from concurrent.futures import Future
 from typing import Any
 
@@ -45,6 +47,20 @@ def _studio() -> Any:
     return Studio
 
 
+def _wait_for(port: int, seconds: float = 10.0) -> None:
+    """Return once somebody listens, for Studio's server is a thread that says nothing when it is ready."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            socket.create_connection((HOST, port), timeout=1).close()
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
+        else:
+            return
+
+
 class _Page:
     """The one page of this process: Studio's user interface is global, and a second start of it crashes.
 
@@ -73,8 +89,9 @@ class _Page:
             studio.run_loop(viewer)
 
         handle = studio.launch(serve)
-        cls.url, cls.handle = f"http://{HOST}:{started.result()}/", handle
         atexit.register(handle.close)
+        _wait_for(started.result())
+        cls.url, cls.handle = f"http://{HOST}:{started.result()}/", handle
 
 
 class WebViewer:

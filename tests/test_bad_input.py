@@ -156,6 +156,20 @@ def test_an_option_beside_a_finished_task() -> None:
         BatchEnv(Reach(), 1, observe=(), control="joint")
 
 
+@pytest.mark.parametrize(
+    ("task", "sentence"),
+    [
+        ("envs.tasks.arm.reach:Raech", "the task 'envs.tasks.arm.reach:Raech' cannot be found: .*has no attribute 'Raech'"),
+        ("envs.tasks.arm.push:Push", "the task 'envs.tasks.arm.push:Push' cannot be found: No module named"),
+        ("Reach", "the task 'Reach' must be 'module:Class', with a dataclass that derives from Task"),
+        ("envs.arm:Arm", "the task 'envs.arm:Arm' must be 'module:Class', with a dataclass that derives from Task"),
+    ],
+)
+def test_a_task_that_does_not_exist(task: str, sentence: str) -> None:
+    with pytest.raises(InvalidValueError, match=sentence):
+        BatchEnv(task, 1)
+
+
 def test_env_has_no_autoreset() -> None:
     with pytest.raises(InvalidValueError, match=r"Env has one simulation .* use gymnasium\.make_vec for more"):
         Env(SEARCH, autoreset_mode="same_step")
