@@ -7,6 +7,7 @@ OSMesa.
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -17,7 +18,12 @@ PACKAGES = {"egl": "libegl1 libgl1-mesa-dri", "osmesa": "libosmesa6"}
 
 
 class Context(Protocol):
-    """An OpenGL context that can be made current in one thread at a time."""
+    """An OpenGL context that can be made current in one thread at a time; `lock` is held while it draws."""
+
+    @property
+    def lock(self) -> threading.Lock:
+        """Held while drawing; contexts that must take turns share it."""
+        ...
 
     def make_current(self) -> None:
         """Draw into this context from now on, in this thread."""
@@ -28,13 +34,19 @@ class Context(Protocol):
         ...
 
 
-def _egl(width: int, height: int) -> Context:
-    from mujoco.egl import GLContext
+def _egl(width: int, height: int, slot: int) -> Context:
+    from envs.egl import EGLContext
 
-    return GLContext(width, height)
+    del width, height  # Drawing goes into framebuffer objects of any size.
+    return EGLContext(slot)
 
 
-def _osmesa(width: int, height: int) -> Context:
+# OSMesa's contexts share one screen.
+_OSMESA = threading.Lock()
+
+
+def _osmesa(width: int, height: int, slot: int) -> Context:
+    del slot  # Its contexts share nothing that could be separated.
     # mujoco.osmesa answers a missing library with an AttributeError deep inside PyOpenGL, so ask for it first.
     import ctypes.util
 
@@ -42,10 +54,13 @@ def _osmesa(width: int, height: int) -> Context:
         raise ImportError("libOSMesa.so was not found")
     from mujoco.osmesa import GLContext
 
-    return GLContext(width, height)
+    class OSMesaContext(GLContext):
+        lock = _OSMESA
+
+    return OSMesaContext(width, height)
 
 
-_BACKENDS: dict[str, Callable[[int, int], Context]] = {"egl": _egl, "osmesa": _osmesa}
+_BACKENDS: dict[str, Callable[[int, int, int], Context]] = {"egl": _egl, "osmesa": _osmesa}
 
 
 def candidates() -> list[str]:
@@ -62,8 +77,13 @@ def candidates() -> list[str]:
     return [asked]
 
 
-def create_context(width: int, height: int) -> Context:
+def create_context(width: int, height: int, slot: int = 0) -> Context:
     """A context for offscreen drawing of up to width x height pixels, current nowhere yet.
+
+    Args:
+        width: pixels.
+        height: pixels.
+        slot: number of the render thread that will use it; threads of different slots share as little as the driver allows.
 
     Raises:
         MissingDependencyError: no backend works; the sentence names the Debian packages.
@@ -73,7 +93,7 @@ def create_context(width: int, height: int) -> Context:
     failures: dict[str, str] = {}
     for name in candidates():
         try:
-            return _BACKENDS[name](width, height)
+            return _BACKENDS[name](width, height, slot)
         except (ImportError, RuntimeError, AttributeError, OSError) as error:
             failures[name] = str(error).strip() or type(error).__name__
     told = "; ".join(f"{name}: {why}" for name, why in failures.items())

@@ -163,7 +163,7 @@ def _metres(zbuffer: NDArray[np.float32], near: float, far: float) -> NDArray[np
 class _Painter:
     """What one render thread owns. Every method runs in that thread."""
 
-    def __init__(self, physics: Physics, look: Profile, width: int, height: int) -> None:
+    def __init__(self, physics: Physics, look: Profile, width: int, height: int, slot: int) -> None:
         self._physics = physics
         model = copy.copy(physics.model)
         model.vis.quality.offsamples = look.samples
@@ -173,10 +173,12 @@ class _Painter:
         model.vis.global_.offwidth, model.vis.global_.offheight = width, height
         self._model = model
         self._data = mujoco.MjData(model)
-        self._gl = gl.create_context(width, height)
-        self._gl.make_current()
-        self._context = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_100.value)
-        mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN.value, self._context)
+        self._gl = gl.create_context(width, height, slot)
+        with self._gl.lock:
+            self._gl.make_current()
+            self._context = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_100.value)
+            mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN.value, self._context)
+            self.description = gl.describe()
         self._context.readDepthMap = mujoco.mjtDepthMap.mjDEPTH_ZEROFAR
         self._scene = mujoco.MjvScene(model, maxgeom=model.ngeom + model.nsite + 1000)
         self._scene.flags[mujoco.mjtRndFlag.mjRND_SHADOW] = look.shadows
@@ -189,11 +191,14 @@ class _Painter:
         self._camera.type = mujoco.mjtCamera.mjCAMERA_FIXED
         extent = model.stat.extent
         self._near, self._far = model.vis.map.znear * extent, model.vis.map.zfar * extent
-        self.description = gl.describe()
 
     def draw(self, views: Sequence[View], sims: Ids, rows: Ids, out: dict[tuple[str, str], NDArray[Any]]) -> None:
         """Draw simulations `sims` into rows `rows` of the result arrays."""
-        self._gl.make_current()
+        with self._gl.lock:
+            self._gl.make_current()
+            self._draw(views, sims, rows, out)
+
+    def _draw(self, views: Sequence[View], sims: Ids, rows: Ids, out: dict[tuple[str, str], NDArray[Any]]) -> None:
         for sim, row in zip(sims, rows, strict=True):
             self._load(sim)
             shown: bool | None = None
@@ -254,9 +259,10 @@ class _Painter:
         return geom_of[packed]
 
     def close(self) -> None:
-        self._gl.make_current()
-        self._context.free()
-        self._gl.free()
+        with self._gl.lock:
+            self._gl.make_current()
+            self._context.free()
+            self._gl.free()
 
 
 class _Worker:
@@ -344,8 +350,8 @@ class Renderer:
         self._workers.extend(_Worker(f"render-{i}") for i in range(self._num_threads))
         try:
             # One after the other: drivers differ in whether displays may be initialised concurrently.
-            for worker in self._workers:
-                self._painters.append(worker.submit(lambda: _Painter(physics, look, *size)).result())
+            for slot, worker in enumerate(self._workers):
+                self._painters.append(worker.submit(lambda k=slot: _Painter(physics, look, *size, k)).result())
         except BaseException:
             _close(self._workers, self._painters)
             raise

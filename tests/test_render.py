@@ -171,7 +171,7 @@ def test_a_missing_osmesa_names_its_package(monkeypatch: pytest.MonkeyPatch) -> 
 def test_when_nothing_works_both_packages_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MUJOCO_GL", raising=False)
 
-    def broken(width: int, height: int) -> gl.Context:
+    def broken(width: int, height: int, slot: int) -> gl.Context:
         raise ImportError("no library")
 
     monkeypatch.setattr(gl, "_BACKENDS", {"egl": broken, "osmesa": broken})
