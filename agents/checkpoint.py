@@ -42,7 +42,11 @@ def _flatten(tree: Any, path: str, arrays: dict[str, NDArray[Any]]) -> Any:
     if isinstance(tree, torch.Tensor):
         tree = tree.detach().cpu().numpy()
     if isinstance(tree, np.ndarray):
-        # safetensors drops the shape of 0-d arrays' names silently otherwise, and wants contiguous memory.
+        if tree.dtype.kind not in "biuf":
+            raise CheckpointError(f"checkpoint arrays must be bool, int or float, got {tree.dtype} at {path or 'the root'!r}")
+        while path in arrays:  # "a/b" beside {"a": {"b"}}, or 1 beside "1"
+            path += "'"
+        # Contiguous, as safetensors wants it; that makes 0-d arrays 1-d, so the shape is kept beside.
         arrays[path] = np.ascontiguousarray(tree)
         return {"$array": path, "shape": list(tree.shape)}
     if isinstance(tree, Mapping):
@@ -51,6 +55,10 @@ def _flatten(tree: Any, path: str, arrays: dict[str, NDArray[Any]]) -> Any:
         return [_flatten(v, f"{path}/{i}", arrays) for i, v in enumerate(tree)]
     if isinstance(tree, np.generic):
         return tree.item()
+    if tree is not None and not isinstance(tree, (bool, int, float, str)):
+        raise CheckpointError(
+            f"a checkpoint holds tensors, arrays, numbers, strings, lists and mappings, got a {type(tree).__name__} at {path!r}"
+        )
     return tree
 
 
@@ -114,10 +122,11 @@ def load(folder: Path) -> dict[str, Any]:
         state = json.loads((folder / _STATE).read_text())
     except FileNotFoundError as error:
         raise CheckpointError(f"{folder} is not a checkpoint: it has no {error.filename}") from error
-    except json.JSONDecodeError as error:
+    except ValueError as error:  # not JSON, or not even text
         raise CheckpointError(f"{folder / _STATE} is cut short or damaged: {error}") from error
-    if state.get("format") != FORMAT:
-        raise CheckpointError(f"{folder} has checkpoint format {state.get('format')}, this version reads {FORMAT}")
+    if not isinstance(state, dict) or state.get("format") != FORMAT:
+        found = state.get("format") if isinstance(state, dict) else None
+        raise CheckpointError(f"{folder} has checkpoint format {found}, this version reads {FORMAT}")
     file = folder / _ARRAYS
     if not file.is_file() or _digest(file) != state["sha256"]:
         raise CheckpointError(f"{file} is missing, cut short or changed: its digest is not the one in {_STATE}")
@@ -140,13 +149,32 @@ def save_step(tree: Mapping[str, Any], checkpoints: Path, step: int, keep: int =
     """Save the checkpoint of a step, point `last` at it, and delete all but the newest `keep`."""
     folder = checkpoints / f"{step:010d}"
     save(tree, folder)
-    link = checkpoints / ".last.partial"
-    link.unlink(missing_ok=True)
-    link.symlink_to(folder.name)
-    link.replace(checkpoints / "last")
+    _point_last(folder)
     for old in names(checkpoints)[:-keep]:
         shutil.rmtree(checkpoints / old)
     return folder
+
+
+def _point_last(folder: Path) -> None:
+    link = folder.with_name(".last.partial")
+    link.unlink(missing_ok=True)
+    link.symlink_to(folder.name)
+    link.replace(folder.with_name("last"))
+
+
+def set_aside_after(folder: Path) -> list[Path]:
+    """Rename the checkpoints newer than `folder` to <name>.damaged, so that training can come past them again."""
+    aside = []
+    for name in names(folder.parent):
+        if int(name) > int(folder.name):
+            place, copies = folder.with_name(f"{name}.damaged"), 1
+            while place.exists():
+                copies += 1
+                place = folder.with_name(f"{name}.damaged{copies}")
+            aside.append(folder.with_name(name).rename(place))
+    if aside:
+        _point_last(folder)
+    return aside
 
 
 def load_last(checkpoints: Path) -> tuple[Path, dict[str, Any]]:

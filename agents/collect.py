@@ -144,8 +144,8 @@ def main(arguments: Sequence[str]) -> Collected:
     short = str(config.env.id).split("/")[-1].rsplit("-", 1)[0].lower()
     name = config.name or f"saccade/{short}/oracle-v0"
     # Observed images are only drawn where a video of them is wanted: pixels are re-rendered from the states.
-    observed = {} if config.video else {"observe": ()}
-    limit = {} if config.max_episode_steps is None else {"max_episode_steps": int(config.max_episode_steps)}
+    observed: dict[str, Any] = {} if config.video else {"observe": ()}
+    limit: dict[str, Any] = {} if config.max_episode_steps is None else {"max_episode_steps": int(config.max_episode_steps)}
     env = make_env(config, min(int(config.num_envs), max(int(config.n), 1)), "disabled", **observed, **limit)
     try:
         collected = collect(

@@ -120,11 +120,15 @@ def amend(config: DictConfig, overrides: Sequence[str]) -> DictConfig:
 
     Raises:
         UnknownNameError: a key that the configuration does not have.
+        InvalidValueError: another choice of a group, or a malformed or contradicting override.
     """
+    _check(overrides)
     config = config.copy()
-    known = set(keys(config))
+    known, whole = set(keys(config)), groups()
     for override in overrides:
         name, value = _split(override)
+        if name in whole:
+            raise InvalidValueError(f"a run goes on with its own {name}: leave out {override}, or start a new run")
         if name not in known:
             raise UnknownNameError("override", name, known)
         OmegaConf.update(config, name, yaml.safe_load(value))

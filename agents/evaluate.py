@@ -137,6 +137,23 @@ def policy_config(config: DictConfig) -> DictConfig:
     return config
 
 
+def refuse_beside_run(arguments: Sequence[str], *brought: str) -> None:
+    """A run brings its own environment; an override of it would be without effect.
+
+    Args:
+        arguments: of the command line.
+        brought: configuration groups that the run decides.
+
+    Raises:
+        InvalidValueError: there is one.
+    """
+    runs = [a for a in arguments if a.startswith("run=") and a != "run=null"]
+    for argument in arguments:
+        group = argument.lstrip("+~").partition("=")[0].partition(".")[0]
+        if runs and group in brought:
+            raise InvalidValueError(f"{runs[0]} brings its own {group}: leave out {argument}")
+
+
 def evaluate(config: DictConfig) -> dict[str, Any]:
     """Run every policy on the same episodes; returns what `evaluation.json` holds."""
     config = policy_config(config)
@@ -211,6 +228,10 @@ def show(result: dict[str, Any]) -> None:
 def main(arguments: Sequence[str]) -> dict[str, Any]:
     """Evaluate by overrides, print a table, write JSON."""
     config = load("evaluate", list(arguments))
+    refuse_beside_run(arguments, "env", "render")
+    for name in ("episodes", "num_envs"):
+        if not isinstance(config[name], int) or config[name] < 1:
+            raise InvalidValueError(f"{name} must be an integer >= 1, got {config[name]!r}")
     result = evaluate(config)
     show(result)
     out = Path(config.out) if config.out else Path(config.run) / "evaluation.json" if config.run else None

@@ -37,7 +37,7 @@ def make_env(
         name = f"{_REGISTERING}:{name}"
     reward = config.get("reward")
     if reward is not None and reward.get("_target_"):
-        more["reward"] = instantiate(reward)
+        more["reward"] = instantiate(reward, _convert_="all")  # else frozen dataclasses come back as configuration
     if dump_folder is not None:
         more["dump_folder"] = str(dump_folder)
     profile = OmegaConf.to_container(config.render, resolve=True)

@@ -11,9 +11,15 @@ from numpy.typing import NDArray
 
 from agents.extractor import image_keys
 from agents.rollout import Episode
+from perception.frame import Pinhole, pose_of
 
 _WHITE, _GREY, _GREEN, _AMBER = (255, 255, 255), (190, 195, 200), (80, 220, 120), (255, 190, 60)
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
+# Metres: how far a gaze is drawn that meets nothing, and the nearest that a camera shows.
+_FAR, _NEAR = 1.5, 0.01
+_HOUSING = 4  # geom group of the eye's own housing (assets/eyes/gimbal.xml), which a gaze does not meet
+
+Frame = NDArray[np.uint8]
 
 
 class Overlay:
@@ -21,74 +27,159 @@ class Overlay:
 
     Args:
         episode: recorded, for its rewards, success and instruction.
+        batch: the environment that is brought to each recorded state before its frame is drawn; simulation 0 is shown.
+        camera: that the frames are taken with.
     """
 
-    def __init__(self, episode: Episode) -> None:
-        self._episode = episode
-        self._peak = max(1e-6, float(np.abs(episode.reward).max()))
+    def __init__(self, episode: Episode, batch: Any, camera: str) -> None:
+        self._episode, self._batch, self._camera = episode, batch, camera
+        reward = episode.reward
+        self._low, self._high = min(0.0, float(reward.min())), max(0.0, float(reward.max()))
+        self._gaze = Gaze(batch.physics) if batch.gaze_reach else None
+        self._views = image_keys(batch.single_observation_space)
 
-    def draw(self, frame: NDArray[np.uint8], obs: Mapping[str, NDArray[Any]], batch: Any, t: int) -> NDArray[np.uint8]:
+    def draw(self, frame: Frame, obs: Mapping[str, NDArray[Any]], t: int) -> Frame:
         """The frame of time step t with everything on it; `frame` (H, W, 3) stays as it is."""
         canvas = frame.copy()
-        self._gaze(canvas, batch)
-        self._banner(canvas, t)
+        if self._gaze is not None:
+            self._ray(canvas, self._gaze)
+        self._inset(canvas, obs)
         self._curve(canvas, t)
-        self._views(canvas, obs, batch)
+        self._banner(canvas, t)
         return canvas
 
-    def _banner(self, canvas: NDArray[np.uint8], t: int) -> None:
-        height = canvas.shape[0]
-        scale = height / 720
-        band = round(44 * scale)
-        canvas[:band] = canvas[:band] // 3
-        size, thick = 0.8 * scale, max(1, round(2 * scale))
-        cv2.putText(
-            canvas, self._episode.instruction, (round(14 * scale), round(30 * scale)), _FONT, size, _WHITE, thick, cv2.LINE_AA
-        )
+    def _banner(self, canvas: Frame, t: int) -> None:
+        """Instruction left, step and success right, across the top."""
+        height, width = canvas.shape[:2]
+        band = _unit(canvas) * 3 // 2
+        canvas[:band] = canvas[:band] // 4
         done = t > 0 and bool(self._episode.success[:t].any())
         text, colour = ("success", _GREEN) if done else (f"step {t}", _GREY)
-        (width, _), _ = cv2.getTextSize(text, _FONT, size, thick)
-        place = (canvas.shape[1] - width - round(14 * scale), round(30 * scale))
-        cv2.putText(canvas, text, place, _FONT, size, colour, thick, cv2.LINE_AA)
+        margin = _unit(canvas) // 2
+        right = _text(canvas, text, (width - margin, band), colour, width // 3, from_right=True)
+        _text(canvas, self._episode.instruction, (margin, band), _WHITE, width - 3 * margin - right)
+        if done:
+            cv2.rectangle(canvas, (0, 0), (width - 1, height - 1), _GREEN, max(1, height // 240))
 
-    def _curve(self, canvas: NDArray[np.uint8], t: int) -> None:
-        """Reward per step, bottom left."""
+    def _curve(self, canvas: Frame, t: int) -> None:
+        """Reward per step, bottom left, over the whole episode's range; its newest value beside it."""
         height, width = canvas.shape[:2]
-        box_w, box_h, margin = width // 3, height // 8, height // 40
-        x0, y1 = margin, height - margin
-        area = canvas[y1 - box_h : y1, x0 : x0 + box_w]
-        area[:] = area // 3
-        reward = self._episode.reward[:t] / self._peak
-        if len(reward) > 1:
-            x = x0 + np.arange(len(reward)) * (box_w - 1) / max(1, self._episode.length - 1)
-            y = y1 - 3 - np.clip(reward, 0, 1) * (box_h - 6)
-            cv2.polylines(canvas, [np.stack([x, y], 1).astype(np.int32)], False, _AMBER, max(1, height // 360), cv2.LINE_AA)
-        cv2.putText(canvas, "reward", (x0 + 4, y1 - box_h + height // 40), _FONT, height / 1400, _GREY, 1, cv2.LINE_AA)
+        unit = _unit(canvas)
+        margin, box_w, box_h = unit // 2, width * 2 // 5, height // 6
+        x0, y0 = margin, height - margin - box_h
+        area = canvas[y0 : y0 + box_h, x0 : x0 + box_w]
+        area[:] = area // 4
+        top, bottom = y0 + unit * 3 // 2, y0 + box_h - max(2, unit // 4)
+        newest = f"  {self._episode.reward[t - 1]:.2f}" if t else ""
+        _text(canvas, f"reward{newest}", (x0 + unit // 3, top - unit // 8), _GREY, box_w - unit // 2)
+        if bottom <= top or box_w < 8 or not t:
+            return
+        span = max(self._high - self._low, 1e-6)
+        x = x0 + 3 + np.arange(t) * (box_w - 7) / max(1, self._episode.length - 1)
+        y = bottom - (self._episode.reward[:t] - self._low) / span * (bottom - top)
+        points = np.stack([x, y], axis=1).round().astype(np.int32)
+        thick = max(1, height // 320)
+        cv2.polylines(canvas, [points], False, _AMBER, thick, cv2.LINE_AA)
+        cv2.circle(canvas, _pixel(points[-1]), thick + 1, _WHITE, -1, cv2.LINE_AA)
 
-    def _views(self, canvas: NDArray[np.uint8], obs: Mapping[str, NDArray[Any]], batch: Any) -> None:
+    def _inset(self, canvas: Frame, obs: Mapping[str, NDArray[Any]]) -> None:
         """What the agent sees, down the right side, fovea first."""
-        keys = image_keys(batch.single_observation_space)
         height, width = canvas.shape[:2]
-        side = height // 5
-        margin, y = height // 60, round(height * 0.08)
-        for key in keys:
-            if y + side > height:
+        unit = _unit(canvas)
+        margin = max(2, unit // 2)
+        y, side = unit * 3 // 2 + margin, height // 4
+        for key in self._views:
+            if side < 4 or side > width or y + side + margin > height:
                 break
-            picture = cv2.resize(obs[key], (side, side), interpolation=cv2.INTER_NEAREST)
             x = width - side - margin
-            canvas[y : y + side, x : x + side] = picture
+            canvas[y : y + side, x : x + side] = cv2.resize(obs[key], (side, side), interpolation=cv2.INTER_NEAREST)
             cv2.rectangle(canvas, (x - 1, y - 1), (x + side, y + side), _WHITE, 1)
-            if "gaze" in obs:
-                cv2.drawMarker(canvas, (x + side // 2, y + side // 2), _AMBER, cv2.MARKER_CROSS, side // 8, 1)
+            if self._gaze is not None:
+                cv2.drawMarker(canvas, (x + side // 2, y + side // 2), _AMBER, cv2.MARKER_CROSS, max(3, side // 8), 1)
             y += side + margin
 
-    def _gaze(self, canvas: NDArray[np.uint8], batch: Any) -> None:
-        """A ray from the eye to what it looks at, in the picture's own perspective."""
-        ray = batch.gaze_ray() if hasattr(batch, "gaze_ray") else None
-        if ray is None:
+    def _ray(self, canvas: Frame, gaze: Gaze) -> None:
+        """From the eye to what it looks at, in the picture's own perspective."""
+        height, width = canvas.shape[:2]
+        physics = self._batch.physics
+        camera = Pinhole.from_fovy(float(physics.model.cam_fovy[physics.id("camera", self._camera)]), width, height)
+        position, rotation = physics.camera_pose(self._camera)
+        ends = segment(gaze.ray(), pose_of(position[0], rotation[0]), camera)
+        if ends is None or np.abs(ends).max() > 1e4:
             return
-        pixels = batch.project(ray, canvas.shape[1], canvas.shape[0])
-        if np.isfinite(pixels).all():
-            start, end = (tuple(int(v) for v in p) for p in np.clip(pixels, -4000, 4000))
-            cv2.line(canvas, start, end, _AMBER, max(1, canvas.shape[0] // 240), cv2.LINE_AA)
-            cv2.circle(canvas, end, max(3, canvas.shape[0] // 70), _AMBER, max(1, canvas.shape[0] // 240), cv2.LINE_AA)
+        start, end = (_pixel(p) for p in ends)
+        thick = max(1, height // 320)
+        over = canvas.copy()
+        cv2.line(over, start, end, _AMBER, 2 * thick, cv2.LINE_AA)
+        cv2.addWeighted(over, 0.6, canvas, 0.4, 0, canvas)
+        cv2.circle(canvas, end, max(3, height // 60), _AMBER, thick, cv2.LINE_AA)
+        cv2.circle(canvas, end, thick, _AMBER, -1, cv2.LINE_AA)
+
+
+class Gaze:
+    """Where the eye of simulation 0 looks: a ray from its optical centre to the first surface that it meets.
+
+    Args:
+        physics: of a scene with an eye, attached as "eye".
+    """
+
+    def __init__(self, physics: Any) -> None:
+        import mujoco
+
+        self._mujoco, self._physics = mujoco, physics
+        self._data = mujoco.MjData(physics.model)
+        self._where, self._turned = physics.batch.bind("geom_xpos"), physics.batch.bind("geom_xmat")
+        physics.forward()  # what is bound is filled by the next call
+        groups = np.arange(mujoco.mjNGROUP)
+        self._met = (groups != _HOUSING).astype(np.uint8)
+
+    def ray(self) -> NDArray[np.float64]:
+        """Optical centre and what is looked at, world frame, metres. Shape (2, 3)."""
+        position, rotation = self._physics.camera_pose("eye/0")
+        origin, ahead = np.array(position[0], np.float64), np.array(-rotation[0][:, 2], np.float64)
+        self._data.geom_xpos[:] = self._where[0]
+        self._data.geom_xmat[:] = self._turned[0].reshape(-1, 9)
+        met = self._mujoco.mj_ray(self._physics.model, self._data, origin, ahead, self._met, 1, -1, np.zeros(1, np.int32))
+        return np.stack([origin, origin + ahead * (met if 0 <= met < _FAR else _FAR)])
+
+
+def segment(ends: NDArray[np.float64], pose: NDArray[np.float64], camera: Pinhole) -> NDArray[np.float64] | None:
+    """Pixels (2, 2) of a segment (2, 3) in the world, cut off where it passes behind the camera; None if all of it is.
+
+    Args:
+        ends: metres, world frame.
+        pose: camera (OpenCV axes) -> world. Shape (4, 4).
+        camera: its projection.
+    """
+    local = (ends - pose[:3, 3]) @ pose[:3, :3]  # (2, 3)
+    z = local[:, 2]
+    if (z < _NEAR).all():
+        return None
+    if (z < _NEAR).any():
+        behind = int(np.argmin(z))
+        share = (_NEAR - z[behind]) / (z[1 - behind] - z[behind])
+        local[behind] += share * (local[1 - behind] - local[behind])
+    return camera.project(local)
+
+
+def _unit(canvas: Frame) -> int:
+    """Height of a line of text, pixels."""
+    return max(8, canvas.shape[0] // 24)
+
+
+def _pixel(point: NDArray[Any]) -> tuple[int, int]:
+    return round(float(point[0])), round(float(point[1]))
+
+
+def _text(
+    canvas: Frame, text: str, at: tuple[int, int], colour: tuple[int, int, int], room: int, from_right: bool = False
+) -> int:
+    """Write a line whose band ends at y = at[1], smaller if it needs more than `room` pixels; returns its width, pixels."""
+    scale = _unit(canvas) / 34
+    (width, height), _ = cv2.getTextSize(text, _FONT, scale, 1)
+    if width > room > 0:
+        scale *= room / width
+        (width, height), _ = cv2.getTextSize(text, _FONT, scale, 1)
+    place = (at[0] - width if from_right else at[0], at[1] - (_unit(canvas) * 3 // 2 - height) // 2)
+    cv2.putText(canvas, text, place, _FONT, scale, colour, 2 if scale > 0.9 else 1, cv2.LINE_AA)
+    return width

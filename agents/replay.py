@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 from gymnasium.vector import VectorEnv
 from numpy.typing import NDArray
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from agents.config import load
-from agents.evaluate import load_policy, policy_config, scripted
+from agents.evaluate import load_policy, policy_config, refuse_beside_run, scripted
 from agents.make import make_env
 from agents.overlay import Overlay
 from agents.rollout import Episode, Record, rollout
@@ -30,11 +30,16 @@ from assets.errors import InvalidValueError
 def main(arguments: Sequence[str]) -> Path | None:
     """Record episodes and show them, by overrides; a bare path means run=<path>."""
     arguments = [f"run={a}" if "=" not in a else a for a in arguments]
-    config = policy_config(load("replay", arguments))
-    episodes_wanted = int(config.episodes)
-    if episodes_wanted < 1:
-        raise InvalidValueError(f"episodes must be >= 1, got {config.episodes}")
-    env = make_env(config, episodes_wanted, "disabled")
+    asked = load("replay", arguments)
+    refuse_beside_run(arguments, "env")
+    for name in ("episodes", "width", "height"):
+        if not isinstance(asked[name], int) or asked[name] < 1:
+            raise InvalidValueError(f"{name} must be an integer >= 1, got {asked[name]!r}")
+    episodes_wanted = int(asked.episodes)
+    # The agent sees what it saw in training; the film has a profile of its own.
+    config, look = policy_config(asked), str(asked.render.profile)
+    shown = {} if config.camera is None else {"camera": config.camera}
+    env = make_env(config, episodes_wanted, "disabled", width=int(config.width), height=int(config.height), **shown)
     try:
         policy = (
             scripted(config.policy, env, int(config.seed))
@@ -47,37 +52,39 @@ def main(arguments: Sequence[str]) -> Path | None:
         if config.web:
             serve(env, episodes)
             return None
-        return film(env, episodes, config)
+        return film(env, episodes, config, look)
     finally:
         env.close()
 
 
-def film(env: VectorEnv[Any, Any, Any], episodes: Sequence[Episode], config: DictConfig) -> Path:
-    """Draw recorded episodes into one mp4; returns its path."""
+def film(env: VectorEnv[Any, Any, Any], episodes: Sequence[Episode], config: DictConfig, look: str) -> Path:
+    """Draw recorded episodes into one mp4 with a render profile `look`; returns its path."""
     out = _output(config)
     batch: Any = env.unwrapped
     fps = round(1 / batch.task.control_dt)
+    camera = config.camera or batch.task.render_camera
     total = sum(e.length + 1 for e in episodes)
     with VideoWriter(out, fps) as video, bar("drawing", total) as progress:
         done = 0
         for episode in episodes:
-            overlay = Overlay(episode) if config.overlays else None
-            for t, (frame, obs) in enumerate(frames(batch, episode, config)):
-                video.add(overlay.draw(frame, obs, batch, t) if overlay else frame)
+            overlay = Overlay(episode, batch, camera) if config.overlays else None
+            for t, (frame, obs) in enumerate(frames(batch, episode, config, look)):
+                video.add(overlay.draw(frame, obs, t) if overlay else frame)
                 done += 1
                 progress(done, "")
     say(f"written: {out} ({total} frames, {fps} per second)")
     return out
 
 
-def frames(batch: Any, episode: Episode, config: DictConfig) -> Iterator[tuple[NDArray[np.uint8], dict[str, NDArray[Any]]]]:
+def frames(
+    batch: Any, episode: Episode, config: DictConfig, look: str
+) -> Iterator[tuple[NDArray[np.uint8], dict[str, NDArray[Any]]]]:
     """Pictures and observations of a recorded episode, drawn anew from its states.
 
     Yields:
         (H, W, 3) uint8 and the observation of one simulation, T + 1 times.
     """
-    look = OmegaConf.to_container(config.render, resolve=True)
-    profile = look["profile"] if isinstance(look, dict) else "standard"
+    profile = None if look == "standard" else look  # None keeps the environment's own context, which draws standard
     n = batch.num_envs
     for t in range(episode.length + 1):
         rows = {key: np.repeat(values[t][None], n, axis=0) for key, values in episode.snapshots.items()}

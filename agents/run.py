@@ -90,9 +90,9 @@ class Run:
         self.folder = folder
         self.checkpoints = folder / "checkpoints"
 
-    @classmethod
-    def create(cls, config: DictConfig, folder: str | Path | None, label: str) -> Run:
-        """A new, empty run folder with its configuration.
+    @staticmethod
+    def place(folder: str | Path | None, label: str) -> Path:
+        """Where a new run goes: `folder`, or one named by date, time and `label`; nothing is made yet.
 
         Raises:
             InvalidValueError: the folder exists and is not empty.
@@ -100,10 +100,20 @@ class Run:
         now = datetime.datetime.now()
         place = Path(folder) if folder else Path("outputs") / f"{now:%Y-%m-%d}" / f"{now:%H-%M-%S}_{label}"
         place = place.absolute()
-        if place.exists() and any(place.iterdir()):
+        if place.exists() and (not place.is_dir() or any(place.iterdir())):
             raise InvalidValueError(
                 f"the run folder {place} is not empty, and nothing is overwritten: choose another run=, or resume={place}"
             )
+        return place
+
+    @classmethod
+    def create(cls, config: DictConfig, folder: str | Path | None, label: str = "run") -> Run:
+        """A new, empty run folder with its configuration.
+
+        Raises:
+            InvalidValueError: the folder exists and is not empty.
+        """
+        place = cls.place(folder, label)
         place.mkdir(parents=True, exist_ok=True)
         configuration.save(config, place / "config.yaml")
         return cls(place)

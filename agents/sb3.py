@@ -156,8 +156,17 @@ class SB3Learner:
         self.model.policy.load_state_dict(checkpoint.to_tensors(saved["policy"]))
 
     def load_state(self, saved: Mapping[str, Any]) -> None:
-        """Bring back what `state` returned; training continues as if it had never stopped."""
+        """Bring back what `state` returned; training continues as if it had never stopped.
+
+        Raises:
+            InvalidValueError: another number of simulations, or a replay buffer of another size.
+        """
         model = self.model
+        before, now = len(saved["env"]["arrays"]["steps"]), self._vec.num_envs
+        if before != now:
+            raise InvalidValueError(
+                f"the checkpoint has {before} simulations, this configuration {now}: resume with num_envs={before}"
+            )
         model._setup_learn(0, reset_num_timesteps=True)  # makes the buffers that learn() would make
         self.load_policy(saved)
         for name, optimizer in self._optimizers().items():

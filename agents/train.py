@@ -26,10 +26,11 @@ from assets.errors import InvalidValueError
 
 def main(arguments: Sequence[str]) -> Run:
     """Train by overrides; returns the run."""
-    config = load("train", list(arguments))
+    rest = [a for a in arguments if not a.startswith("resume=")]
+    config = load("train", [a for a in arguments if a not in rest])
     if config.resume is not None:
-        return resume(config.resume, [a for a in arguments if not a.startswith("resume=")])
-    return train(config)
+        return resume(config.resume, rest)  # whose own configuration says which keys there are
+    return train(load("train", rest))
 
 
 def train(config: DictConfig) -> Run:
@@ -39,15 +40,16 @@ def train(config: DictConfig) -> Run:
         InvalidValueError: the run folder is not empty.
     """
     if config.seed is None:
-        config.seed = int(np.random.SeedSequence().generate_state(1, np.uint32)[0] % 1_000_000)
+        config.seed = int(np.random.SeedSequence().generate_state(1, np.uint32)[0] % FIRST_EVALUATION_SEED)
     _validate(config)
-    label = f"{_name(config.env)}_{_name(config.agent)}"
-    run = Run.create(config, config.run, label)
-    say(f"run folder: {run.folder}")
-    env = make_env(config, config.num_envs, "same_step", dump_folder=run.folder)
+    place = Run.place(config.run, f"{_name(config.env)}_{_name(config.agent)}")
+    env = make_env(config, config.num_envs, "same_step", dump_folder=place)
     try:
-        run.write_json("system.json", runs.system(env.unwrapped.describe()))  # type: ignore[attr-defined]
         learner = make_learner(config, env)
+        # Only now: a setting that is refused above leaves no folder behind.
+        run = Run.create(config, place)
+        say(f"run folder: {run.folder}")
+        run.write_json("system.json", runs.system(env.unwrapped.describe()))  # type: ignore[attr-defined]
         _loop(run, config, learner)
     finally:
         env.close()
@@ -73,6 +75,8 @@ def resume(folder: str | Path, overrides: Sequence[str]) -> Run:
         raise InvalidValueError(
             f"{run.folder} has done {saved['learner']['steps']} of {config.steps} steps: resume it with steps=<more>"
         )
+    for damaged in checkpoint.set_aside_after(at):
+        say(f"set aside: {damaged}")
     say(f"resuming {run.folder} from {at.name}")
     env = make_env(config, config.num_envs, "same_step", dump_folder=run.folder)
     try:
@@ -88,7 +92,8 @@ def resume(folder: str | Path, overrides: Sequence[str]) -> Run:
 def _loop(run: Run, config: DictConfig, learner: Any) -> None:
     """Advance from checkpoint to checkpoint."""
     board = SummaryWriter(str(run.folder / "tensorboard")) if config.logger.tensorboard else None
-    began = time.time()
+    logged = run.metrics()
+    began = time.time() - (logged[-1]["seconds"] if logged else 0)  # a resumed run goes on counting
     try:
         with bar("training", int(config.steps), learner.steps) as progress:
             while learner.steps < config.steps:
@@ -104,6 +109,8 @@ def _loop(run: Run, config: DictConfig, learner: Any) -> None:
             board.close()
 
 
+# Seeds from here on are kept for evaluation (conf/evaluate.yaml, conf/replay.yaml), so that nothing is tested on its training.
+FIRST_EVALUATION_SEED = 1_000_000
 # Environment steps between two rows of metrics; learners round it up to what they do at a time.
 _LOG_EVERY = 2048
 
@@ -128,6 +135,11 @@ def _validate(config: DictConfig) -> None:
     for name in ("steps", "num_envs", "checkpoint_every", "keep"):
         if not isinstance(config[name], int) or config[name] < 1:
             raise InvalidValueError(f"{name} must be an integer >= 1, got {config[name]!r}")
+    if not isinstance(config.seed, int) or not 0 <= config.seed < FIRST_EVALUATION_SEED:
+        raise InvalidValueError(
+            f"seed must be an integer from 0 to {FIRST_EVALUATION_SEED - 1} (larger ones are kept for evaluation), "
+            f"got {config.seed!r}"
+        )
 
 
 def _name(group: Any) -> str:

@@ -47,14 +47,14 @@ def _tint(dark: tuple[int, int, int], light: tuple[int, int, int], level: np.nda
 
 
 def wood() -> np.ndarray:
-    """Birch planks with the grain along x: pale and calm, so that saturated things stand out on it."""
+    """Ash planks with the grain along x: pale and calm, so that saturated things stand out on it."""
     _, y = _grid()
     bend = _waves(SEED, range(3), range(3), 1.0)
     rings = 0.5 + 0.5 * np.cos(6 * y + 0.9 * bend)
     fibre = _waves(SEED + 1, range(3), range(6, 25), 0.4)
     level = 0.45 + 0.4 * rings + 0.09 * fibre
     level[:1, :] -= 0.5  # the joint between two planks
-    return _tint((166, 138, 104), (216, 193, 160), level)
+    return _tint((198, 182, 158), (234, 223, 206), level)
 
 
 def checker() -> np.ndarray:
