@@ -82,6 +82,29 @@ class Fraction:
 
 
 @dataclass(frozen=True)
+class Descent:
+    """r = clip(-x / scale, -1, 1): pays for a rate of change that is negative, such as an error that shrinks.
+
+    Summed over time it is the potential difference between start and end (Ng et al. 1999), so it says at once whether a
+    step was a good one and cannot be collected by going in circles.
+
+    Args:
+        quantity: name of a state quantity that is a rate, (T,).
+        scale: the speed that earns 1, in the quantity's unit.
+    """
+
+    quantity: str
+    scale: float
+
+    def __post_init__(self) -> None:
+        _require_positive(self.scale, "scale")
+
+    def __call__(self, batch: Transition) -> NDArray[np.float32]:
+        """The reward of each step, (T,)."""
+        return np.clip(-batch.quantity(self.quantity) / self.scale, -1, 1).astype(np.float32)
+
+
+@dataclass(frozen=True)
 class Effort:
     """r = -mean_a action_a^2, (T,): a small price on moving."""
 

@@ -164,11 +164,13 @@ class EyeSearch(Task):
     def state(self, physics: Physics) -> dict[str, NDArray[Any]]:
         """Gaze and target direction (rad), the angle between them (rad), how long it was held (s), which object."""
         direction, error = self._error(physics)
+        gaze, velocity = self.eye.gaze(physics), self.eye.velocity(physics)
         return {
-            "gaze": self.eye.gaze(physics),
-            "gaze_velocity": self.eye.velocity(physics),
+            "gaze": gaze,
+            "gaze_velocity": velocity,
             "target_direction": direction,
             "gaze_error": error,
+            "gaze_error_rate": -_approach(gaze, velocity, direction),
             "held": physics.memory("held")[:, 0].copy(),
             "target": physics.memory("target")[:, 0].astype(np.int64),
         }
@@ -193,3 +195,15 @@ class EyeSearch(Task):
         """Turn straight to the target."""
         turn = state["target_direction"] - state["gaze"]
         return np.clip(turn / (np.radians(self.eye.max_speed) * self.control_dt), -1, 1).astype(np.float32)
+
+
+def _approach(
+    gaze: NDArray[np.float64], velocity: NDArray[np.float64], target: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Speed at which the gaze comes nearer to a target direction, rad/s. Shapes (N, 2) x3 -> (N,).
+
+    Near the equator, where both axes are nearly perpendicular, azimuth and elevation are taken as a plane.
+    """
+    offset = target - gaze
+    distance = np.linalg.norm(offset, axis=1)
+    return np.einsum("ni,ni->n", offset, velocity) / np.maximum(distance, 1e-6)
