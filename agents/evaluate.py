@@ -98,22 +98,22 @@ def scripted(name: str, env: VectorEnv[Any, Any, Any], seed: int) -> Policy:
 def load_policy(run: Run, env: VectorEnv[Any, Any, Any]) -> tuple[Policy, str]:
     """The policy of a run's newest whole checkpoint, acting in `env`, and the checkpoint's name."""
     at, saved = checkpoint.load_last(run.checkpoints)
-    learner = make_learner(run.config, _training_twin(env))
+    learner = make_learner(run.config, _Spaces(env, int(run.config.num_envs)))
     learner.load_policy(saved["learner"])
     return learner, at.name
 
 
-def _training_twin(env: VectorEnv[Any, Any, Any]) -> Any:
-    """What a learner reads of an environment, without its autoreset: spaces and size."""
-    return _Spaces(env)
-
-
 class _Spaces:
-    """The spaces of an environment, in the shape that a learner's constructor wants; it cannot be stepped."""
+    """The spaces of an environment, in the shape that a learner's constructor wants; it cannot be stepped.
 
-    def __init__(self, env: VectorEnv[Any, Any, Any]) -> None:
+    Args:
+        env: that is acted in.
+        num_envs: simulations in training.
+    """
+
+    def __init__(self, env: VectorEnv[Any, Any, Any], num_envs: int) -> None:
         self.metadata = {**env.metadata, "autoreset_mode": AutoresetMode.SAME_STEP}
-        self.num_envs = env.num_envs
+        self.num_envs = num_envs
         self.single_observation_space, self.single_action_space = env.single_observation_space, env.single_action_space
         self.observation_space, self.action_space = env.observation_space, env.action_space
         self.render_mode = None
@@ -122,7 +122,10 @@ class _Spaces:
 
 
 def policy_config(config: DictConfig) -> DictConfig:
-    """The configuration with its run's environment and profile, where there is a run."""
+    """The configuration with its run's environment and profile, where there is a run.
+
+    The reward is always the task's own, whatever the run was trained on, so that returns can be compared.
+    """
     if config.run is None:
         if config.policy is None:
             raise InvalidValueError(
@@ -133,7 +136,7 @@ def policy_config(config: DictConfig) -> DictConfig:
     config = config.copy()
     with open_dict(config):
         config.env, config.render = trained.env, trained.render
-        config.agent, config.reward = trained.agent, trained.get("reward")
+        config.agent = trained.agent
     return config
 
 

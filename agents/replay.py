@@ -38,7 +38,9 @@ def main(arguments: Sequence[str]) -> Path | None:
     episodes_wanted = int(asked.episodes)
     # The agent sees what it saw in training; the film has a profile of its own.
     config, look = policy_config(asked), str(asked.render.profile)
-    shown = {} if config.camera is None else {"camera": config.camera}
+    shown: dict[str, Any] = {} if config.camera is None else {"camera": config.camera}
+    if config.web:
+        shown["render_mode"] = "human"
     env = make_env(config, episodes_wanted, "disabled", width=int(config.width), height=int(config.height), **shown)
     try:
         policy = (
@@ -100,10 +102,14 @@ def _output(config: DictConfig) -> Path:
 
 
 def serve(env: VectorEnv[Any, Any, Any], episodes: Sequence[Episode], loops: int | None = None) -> None:
-    """Play recorded states in MuJoCo Studio's web viewer, at their own speed, until interrupted (or `loops` times)."""
+    """Play recorded states in MuJoCo Studio's web viewer, at their own speed, until interrupted (or `loops` times).
+
+    Args:
+        env: that the episodes were recorded in, made with render_mode="human".
+        episodes: recorded, with snapshots.
+        loops: how often; None for ever.
+    """
     batch: Any = env.unwrapped
-    viewer = batch.viewer()
-    dt = batch.task.control_dt
     played = 0
     try:
         while loops is None or played < loops:
@@ -111,10 +117,8 @@ def serve(env: VectorEnv[Any, Any, Any], episodes: Sequence[Episode], loops: int
                 for t in range(episode.length + 1):
                     rows = {key: np.repeat(v[t][None], batch.num_envs, axis=0) for key, v in episode.snapshots.items()}
                     batch.physics.restore({k: v for k, v in rows.items() if k != "steps"})
-                    viewer.show(0)
-                    time.sleep(dt)
+                    batch.render()
+                    time.sleep(batch.task.control_dt)
             played += 1
     except KeyboardInterrupt:
         say("closed")
-    finally:
-        viewer.close()

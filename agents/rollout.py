@@ -138,6 +138,8 @@ def rollout(
         raise InvalidValueError(
             f"rollouts need autoreset_mode='disabled', the environment has {env.metadata.get('autoreset_mode')}"
         )
+    if getattr(env.unwrapped, "max_episode_steps", 1) is None:
+        raise InvalidValueError("rollouts need a time limit, the environment has none: give max_episode_steps")
     episodes: list[Episode] = []
     for at in range(0, len(seeds), env.num_envs):
         chunk = [int(s) for s in seeds[at : at + env.num_envs]]

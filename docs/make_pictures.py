@@ -85,7 +85,7 @@ def line_of_sight(env: Any, camera: str, picture: Picture) -> None:
     local = ends @ world_to_camera[:3, :3].T + world_to_camera[:3, 3]
     fovy = float(physics.model.cam_fovy[physics.id("camera", camera)])
     pixels = Pinhole.from_fovy(fovy, picture.shape[1], picture.shape[0]).project(local)
-    start, end = (tuple(int(round(v)) for v in p) for p in pixels)
+    start, end = (tuple(round(float(v)) for v in p) for p in pixels)
     cv2.line(picture, start, end, AMBER, 2, cv2.LINE_AA)
     cv2.circle(picture, end, 5, AMBER, 2, cv2.LINE_AA)
 
@@ -173,7 +173,8 @@ def still(shot: Shot, file: Path) -> None:
         picture = compose(env, shot, obs, info)
     finally:
         env.close()
-    Image.fromarray(picture).quantize(256, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(file, optimize=True)
+    image = Image.fromarray(picture).quantize(256, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+    image.save(file, optimize=True)
 
 
 def main(names: Sequence[str]) -> None:

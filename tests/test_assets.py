@@ -151,18 +151,13 @@ def test_asset_refuses_what_is_no_file_of_the_library(path: str) -> None:
     assert repr(path) in str(caught.value)
 
 
-def test_import_is_quick_and_loads_nothing_heavy() -> None:
+def test_import_loads_nothing_heavy() -> None:
     code = (
-        "import sys, time, importlib; t = time.perf_counter(); importlib.import_module('assets');"
-        "print(time.perf_counter() - t, *(m for m in ('json', 'numpy', 'mujoco', 'PIL', 'cv2') if m in sys.modules))"
+        "import sys, importlib; importlib.import_module('assets');"
+        "print(*(m for m in ('json', 'numpy', 'mujoco', 'PIL', 'cv2') if m in sys.modules))"
     )
-    runs = [
-        subprocess.run([sys.executable, "-S", "-c", code], cwd=ROOT.parent, capture_output=True, text=True, check=True)
-        for _ in range(3)
-    ]
-    seconds = [float(r.stdout.split()[0]) for r in runs]
-    assert all(len(r.stdout.split()) == 1 for r in runs), runs[0].stdout
-    assert min(seconds) < 0.05
+    run = subprocess.run([sys.executable, "-S", "-c", code], cwd=ROOT.parent, capture_output=True, text=True, check=True)
+    assert run.stdout.split() == []
 
 
 # ------------------------------------------------------------------------------------------------------------ props

@@ -172,9 +172,10 @@ def test_every_block_runs(name: str, tmp_path: Path) -> None:
     (tmp_path / "tests").mkdir()
     shutil.copy(ROOT / "tests" / "test_every_env.py", tmp_path / "tests")
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
-    environment = {**os.environ, "PYTHONPATH": str(tmp_path), "MUJOCO_GL": os.environ.get("MUJOCO_GL", "egl")}
+    # One thread for torch: these networks are tiny, and threads that wait for each other starve on a busy machine.
+    ours = {"PYTHONPATH": str(tmp_path), "MUJOCO_GL": os.environ.get("MUJOCO_GL", "egl"), "OMP_NUM_THREADS": "1"}
     ran = subprocess.run(
-        [sys.executable, __file__, name], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=240
+        [sys.executable, __file__, name], cwd=tmp_path, env={**os.environ, **ours}, capture_output=True, text=True, timeout=240
     )
     assert ran.returncode == 0, f"{name}\n{ran.stdout[-3000:]}\n{ran.stderr[-5000:]}"
 
@@ -239,6 +240,14 @@ def test_every_configuration_is_in_the_page_on_training() -> None:
     for group, choices in groups().items():
         if group != "env":
             assert not [c for c in choices if f"`{c}`" not in text], group
+
+
+def test_every_reward_has_a_row() -> None:
+    text = (ROOT / "docs" / "adding_a_reward.md").read_text()
+    for file in (ROOT / "rewards").glob("*.py"):
+        for name in re.findall(r"^class (\w+)(?!.*Protocol)(?=[:(])", file.read_text(), re.MULTILINE):
+            if name != "Transition":
+                assert f"`rewards.{file.stem}.{name}`" in text, name
 
 
 # -- the environments' page --------------------------------------------------------------------------------------------

@@ -20,6 +20,8 @@ MODULES = sorted(
     for f in (ROOT / package).rglob("*.py")
     if "textures" not in f.parts
 )
+# The module that is OpenGL, imported by the first draw alone.
+DRAWS = {"envs.egl"}
 # Heavy, and of no use to somebody who only lists environments or reads an error.
 SIMULATORS = ("mujoco", "OpenGL", "torch", "cv2", "stable_baselines3", "hydra", "minari", "av")
 
@@ -101,7 +103,8 @@ def test_making_ids_known_imports_no_simulator() -> None:
 
 def test_no_module_touches_opengl_or_warns() -> None:
     # Every module of the suite, in one fresh process; with agents first, nothing of theirs brings in an environment.
-    agents, others = [m for m in MODULES if m.startswith("agents")], [m for m in MODULES if not m.startswith("agents")]
+    agents = [m for m in MODULES if m.startswith("agents")]
+    others = [m for m in MODULES if not m.startswith("agents") and m not in DRAWS]
     code = f"""
 import importlib, sys, warnings
 warnings.simplefilter("error")

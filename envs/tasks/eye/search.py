@@ -38,7 +38,8 @@ class EyeSearch(Task):
     Follows EyeRobot's active visual search (arXiv:2506.10968) at its 15 Hz, with 150 degrees per second at most.
 
     Observations: "eye_0" (fovea, 17.3 degrees), "eye_1" (62.3), "eye_2" (116.1): (40, 40, 3) uint8; "gaze" (2,) azimuth and
-    elevation, rad; "gaze_velocity" (2,) rad/s; "target" (64,) embedding of the instruction.
+    elevation, rad; "gaze_velocity" (2,) rad/s; "explored" (2,) rightmost and leftmost azimuth so far, rad, so that a policy
+    without memory can search; "target" (64,) embedding of the instruction.
 
     Action: "eye" (2,) rates of azimuth and elevation, 1 is 150 degrees per second.
 
@@ -85,6 +86,7 @@ class EyeSearch(Task):
             scene.attach(f"props/{prop.name}.xml", prop.name, (0, 0, -2), joint="mocap")
         scene.memory("target")
         scene.memory("held")
+        scene.memory("explored", 2)
         return scene
 
     def parts(self) -> tuple[Part, ...]:
@@ -134,6 +136,7 @@ class EyeSearch(Task):
             hide(physics, geoms, ids, np.repeat(shown[:, None], len(geoms), axis=1))
         physics.memory("target")[ids, 0] = chosen[:, 0]
         physics.memory("held")[ids] = 0
+        physics.memory("explored")[ids] = start["gaze"][:, :1]
         self.eye.aim(physics, ids, start["gaze"])
         if "light" in start:
             light = physics.field("light_diffuse")
@@ -156,10 +159,13 @@ class EyeSearch(Task):
         return direction, angle_between(self.eye.gaze(physics), direction)
 
     def advance(self, physics: Physics, dt: float) -> None:
-        """Count how long the target has been fixated."""
+        """Count how long the target has been fixated, and remember how far the eye has turned."""
         _, error = self._error(physics)
         held = physics.memory("held")
         held[:, 0] = np.where(error < FIXATED, held[:, 0] + dt, 0)
+        explored, azimuth = physics.memory("explored"), self.eye.gaze(physics)[:, 0]
+        np.minimum(explored[:, 0], azimuth, out=explored[:, 0])
+        np.maximum(explored[:, 1], azimuth, out=explored[:, 1])
 
     def state(self, physics: Physics) -> dict[str, NDArray[Any]]:
         """Gaze and target direction (rad), the angle between them (rad), how long it was held (s), which object."""
@@ -168,6 +174,7 @@ class EyeSearch(Task):
         return {
             "gaze": gaze,
             "gaze_velocity": velocity,
+            "explored": physics.memory("explored").copy(),
             "target_direction": direction,
             "gaze_error": error,
             "gaze_error_rate": -_approach(gaze, velocity, direction),
@@ -176,8 +183,8 @@ class EyeSearch(Task):
         }
 
     def proprio(self) -> dict[str, spaces.Box]:
-        """Where the eye points, and how fast it moves."""
-        return {"gaze": box(2), "gaze_velocity": box(2)}
+        """Where the eye points, how fast it moves, and how far to either side it has looked."""
+        return {"gaze": box(2), "gaze_velocity": box(2), "explored": box(2)}
 
     def instruction(self, state: State) -> list[str]:
         """Such as "find the purple mug"."""
