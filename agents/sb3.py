@@ -56,7 +56,11 @@ class SB3Learner:
         threads: torch threads on the CPU; 0 leaves torch's choice.
         extractor: arguments of `FovealExtractor`.
         policy: further arguments of SB3's policy, such as `net_arch` and `log_std_init`.
-        settings: arguments of the algorithm, under SB3's own names.
+        learning_rate: of the optimisers.
+        final_learning_rate: where it falls to, on a straight line; None keeps it. It depends on the steps done alone, so
+            that a resumed run goes on with the same rate.
+        decay_steps: environment steps after which it has fallen.
+        settings: further arguments of the algorithm, under SB3's own names.
     """
 
     def __init__(
@@ -68,6 +72,9 @@ class SB3Learner:
         threads: int = 0,
         extractor: Mapping[str, Any] | None = None,
         policy: Mapping[str, Any] | None = None,
+        learning_rate: float = 3e-4,
+        final_learning_rate: float | None = None,
+        decay_steps: int | None = None,
         **settings: Any,
     ) -> None:
         if algorithm not in ALGORITHMS:
@@ -76,11 +83,18 @@ class SB3Learner:
             torch.set_num_threads(threads)
         self._vec = SB3VecEnv(env)
         self._log = _Collect()
+        if (final_learning_rate is None) != (decay_steps is None):
+            raise InvalidValueError(
+                f"final_learning_rate ({final_learning_rate}) and decay_steps ({decay_steps}) go together: give both or neither"
+            )
+        self._rates = (learning_rate, learning_rate if final_learning_rate is None else final_learning_rate)
+        self._decay_steps = decay_steps or 1
         self.model: Any = ALGORITHMS[algorithm](
             "MultiInputPolicy",
             self._vec,
             seed=seed,
             device=device,
+            learning_rate=self._rate,
             policy_kwargs={
                 **(policy or {}),
                 "features_extractor_class": FovealExtractor,
@@ -94,6 +108,13 @@ class SB3Learner:
     def steps(self) -> int:
         """Environment steps so far, summed over simulations."""
         return int(self.model.num_timesteps)
+
+    def _rate(self, progress: float) -> float:
+        """The learning rate at present; SB3's own `progress` knows only the piece that is being trained."""
+        del progress
+        done = min(1.0, self.steps / self._decay_steps) if hasattr(self, "model") else 0.0
+        first, last = self._rates
+        return first + done * (last - first)
 
     def advance(self, steps: int) -> dict[str, float]:
         """Train for at least `steps` more environment steps; returns what was logged, under SB3's names."""
