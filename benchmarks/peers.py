@@ -121,7 +121,7 @@ class Worker:
 
     def __init__(self, python: Path, name: str, variant: str, seed: int) -> None:
         self.name, self.variant = name, variant
-        self._errors = tempfile.TemporaryFile()
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115  (open as long as the worker)
         script = Path(__file__).with_name("peer_worker.py")
         self._process = subprocess.Popen(
             [str(python), "-P", str(script), name, variant, str(seed)],

@@ -175,7 +175,7 @@ def test_every_block_runs(name: str, tmp_path: Path) -> None:
     # One thread for torch: these networks are tiny, and threads that wait for each other starve on a busy machine.
     ours = {"PYTHONPATH": str(tmp_path), "MUJOCO_GL": os.environ.get("MUJOCO_GL", "egl"), "OMP_NUM_THREADS": "1"}
     ran = subprocess.run(
-        [sys.executable, __file__, name], cwd=tmp_path, env={**os.environ, **ours}, capture_output=True, text=True, timeout=240
+        [sys.executable, __file__, name], cwd=tmp_path, env={**os.environ, **ours}, capture_output=True, text=True, timeout=600
     )
     assert ran.returncode == 0, f"{name}\n{ran.stdout[-3000:]}\n{ran.stderr[-5000:]}"
 

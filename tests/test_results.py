@@ -82,7 +82,8 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
     assert result.command == "make it"
     assert set(result.machine) == {"cpu", "cores", "memory_gib", "gpu", "os", "python"}
     assert set(result.versions) == {*results.PACKAGES, "other", "absent"}
-    assert result.versions["other"] == "1.2" and result.versions["absent"] is None
+    assert result.versions["other"] == "1.2"
+    assert result.versions["absent"] is None
     assert re.fullmatch(r"unknown|[0-9a-f]{40}(\+dirty)?", result.commit)
 
 
@@ -181,7 +182,8 @@ def test_blocks_are_written_once_and_code_is_left_alone(golden: Path, tmp_path: 
     assert tables.main(["--root", str(tmp_path)]) == 0
     written = path.read_text()
     assert f"<!-- results:speed:wide -->\n\n{WIDE}" in written
-    assert "```\n<!-- results:shown_as_code -->\n```" in written and written.endswith("<!-- /results -->\n\nThe end.\n")
+    assert "```\n<!-- results:shown_as_code -->\n```" in written
+    assert written.endswith("<!-- /results -->\n\nThe end.\n")
     assert tables.main(["--root", str(tmp_path)]) == 0
     assert path.read_text() == written
     assert tables.main(["--root", str(tmp_path), "--check"]) == 0
@@ -237,7 +239,8 @@ def test_speedups_are_paired_by_round() -> None:
 def test_a_missing_system_library_is_named() -> None:
     assert peers.missing_library("OSError: libEGL.so.1: cannot open shared object file") == "libEGL.so.1"
     found = peers.missing_library("AttributeError: 'NoneType' object has no attribute 'eglQueryString'")
-    assert found is not None and "libegl1" in found
+    assert found is not None
+    assert "libegl1" in found
     assert peers.missing_library("ValueError: something else") is None
 
 

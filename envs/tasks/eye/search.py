@@ -204,9 +204,7 @@ class EyeSearch(Task):
         return np.clip(turn / (np.radians(self.eye.max_speed) * self.control_dt), -1, 1).astype(np.float32)
 
 
-def _approach(
-    gaze: NDArray[np.float64], velocity: NDArray[np.float64], target: NDArray[np.float64]
-) -> NDArray[np.float64]:
+def _approach(gaze: NDArray[np.float64], velocity: NDArray[np.float64], target: NDArray[np.float64]) -> NDArray[np.float64]:
     """Speed at which the gaze comes nearer to a target direction, rad/s. Shapes (N, 2) x3 -> (N,).
 
     Near the equator, where both axes are nearly perpendicular, azimuth and elevation are taken as a plane.
