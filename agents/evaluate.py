@@ -98,7 +98,8 @@ def scripted(name: str, env: VectorEnv[Any, Any, Any], seed: int) -> Policy:
 def load_policy(run: Run, env: VectorEnv[Any, Any, Any]) -> tuple[Policy, str]:
     """The policy of a run's newest whole checkpoint, acting in `env`, and the checkpoint's name."""
     at, saved = checkpoint.load_last(run.checkpoints)
-    learner = make_learner(run.config, _Spaces(env, int(run.config.num_envs)))
+    twin: Any = _Spaces(env, int(run.config.num_envs))
+    learner = make_learner(run.config, twin)
     learner.load_policy(saved["learner"])
     return learner, at.name
 

@@ -13,7 +13,7 @@ import ctypes
 import threading
 from typing import Any
 
-from mujoco import egl as mujoco_egl
+from mujoco import egl as mujoco_egl  # pyright: ignore[reportAttributeAccessIssue]  (its stub is left out where no display is)
 from mujoco.egl import egl_ext as egl
 from OpenGL import error
 
