@@ -23,7 +23,7 @@ $(STAMP): pyproject.toml constraints.txt .ci/system.sh
 	@bash .ci/system.sh
 	@echo "== python environment in $(VENV)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) \
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) \
 		-c constraints.txt -e '.[dev]'
 	@touch $(STAMP)
 	@echo "== ready"

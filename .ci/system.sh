@@ -6,9 +6,9 @@ have() { ldconfig -p 2>/dev/null | grep -q "$1"; }
 have libEGL.so.1 || packages+=(libegl1)
 have libOpenGL.so.0 || packages+=(libopengl0)
 have libGL.so.1 || packages+=(libgl1)
-# The software driver: without it there is a libEGL, but nothing that draws.
-ls /usr/lib/*/dri/swrast_dri.so /usr/lib/*/dri/kms_swrast_dri.so /usr/lib/*/libgallium*.so >/dev/null 2>&1 || have libEGL_nvidia.so.0 \
-  || packages+=(libgl1-mesa-dri)
+# A driver: without one there is a libEGL, but nothing that draws.
+driver() { compgen -G "/usr/lib/*/dri/*swrast_dri.so" || compgen -G "/usr/lib/*/libgallium*.so" || have libEGL_nvidia.so.0; }
+driver >/dev/null || packages+=(libgl1-mesa-dri)
 have libEGL_mesa.so.0 || have libEGL_nvidia.so.0 || packages+=(libegl-mesa0)
 python3 -c 'import ensurepip' >/dev/null 2>&1 || packages+=(python3-venv)
 if [ ${#packages[@]} -eq 0 ]; then

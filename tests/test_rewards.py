@@ -16,7 +16,7 @@ from agents.base import RandomPolicy
 from agents.rollout import Record, rollout
 from assets.errors import InvalidValueError, UnknownNameError
 from rewards.base import Reward, Transition, WeightedSum
-from rewards.verifiable import Closeness, Effort, Fraction, Proximity
+from rewards.verifiable import Closeness, Descent, Effort, Fraction, Proximity
 
 QUANTITIES = hnp.arrays(np.float64, st.integers(1, 8), elements=st.floats(0, 1e3))
 SCALES = st.floats(1e-3, 1e3)
@@ -61,6 +61,15 @@ def test_edges() -> None:
     np.testing.assert_allclose(Fraction("x", 2.0)(step([-1, 0, 1, 2, 3])), [0, 0, 0.5, 1, 1])
 
 
+@given(rate=hnp.arrays(np.float64, st.integers(1, 8), elements=st.floats(-1e3, 1e3)), scale=SCALES)
+def test_descent_pays_as_much_as_it_takes_back(rate: np.ndarray, scale: float) -> None:
+    paid = Descent("x", scale)(step(rate))
+    np.testing.assert_array_equal(Descent("x", scale)(step(-rate)), -paid)  # going in circles earns nothing
+    assert (np.abs(paid) <= 1).all()
+    inside = np.abs(rate) <= scale
+    np.testing.assert_allclose(paid[inside], -rate[inside] / scale, rtol=1e-5, atol=1e-6)
+
+
 def test_eyerobots_reward_of_a_gaze() -> None:
     # arXiv:2506.10968: 1 on the target, 0 from 50 degrees on.
     reward = Closeness("x", np.radians(50))
@@ -75,7 +84,7 @@ def test_effort_is_the_mean_square(action: np.ndarray) -> None:
     np.testing.assert_array_equal(Effort()(step(np.zeros(len(action)), -action)), effort)
 
 
-@pytest.mark.parametrize(("kind", "name"), [(Closeness, "scale"), (Proximity, "scale"), (Fraction, "full")])
+@pytest.mark.parametrize(("kind", "name"), [(Closeness, "scale"), (Proximity, "scale"), (Fraction, "full"), (Descent, "scale")])
 @pytest.mark.parametrize("value", [0.0, -1.0, float("nan")])
 def test_scales_are_positive(kind: Any, name: str, value: float) -> None:
     with pytest.raises(InvalidValueError) as caught:
