@@ -71,7 +71,7 @@ def dataset_path(name: str, folder: str | Path | None = None) -> Path:
             f"{name!r} is not a dataset name: it must be letters, digits, '_' and '-', parts separated by '/', "
             "ending in a version, such as 'saccade/reach/oracle-v0'"
         )
-    return Path(folder or os.environ.get("MINARI_DATASETS_PATH") or DEFAULT_FOLDER) / name
+    return Path(folder or os.environ.get("MINARI_DATASETS_PATH") or DEFAULT_FOLDER).absolute() / name
 
 
 # -- writing -----------------------------------------------------------------------------------------------------------
