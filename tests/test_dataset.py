@@ -284,10 +284,10 @@ def test_other_refusals(env: VectorEnv[Any, Any, Any], episodes: list[Episode], 
 
 def test_folders(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.delenv("MINARI_DATASETS_PATH", raising=False)
-    assert dataset_path(NAME) == Path("outputs/datasets") / NAME
+    assert dataset_path(NAME) == Path("outputs/datasets").absolute() / NAME  # Minari joins a relative one twice
     monkeypatch.setenv("MINARI_DATASETS_PATH", "/data")
     assert dataset_path(NAME) == Path("/data") / NAME
-    assert dataset_path(NAME, "here") == Path("here") / NAME
+    assert dataset_path(NAME, "here") == Path("here").absolute() / NAME
 
 
 # -- collecting --------------------------------------------------------------------------------------------------------
