@@ -11,7 +11,7 @@ export MUJOCO_GL ?= egl
 .PHONY: help setup demo test lint types layers format tables peers clean
 
 help:
-	@echo "make demo    train, evaluate and film a gaze agent (under 10 minutes on 2 cores)"
+	@echo "make demo    train, evaluate and film a gaze agent (minutes on 2 cores)"
 	@echo "make test    the whole test suite (under 15 minutes on 2 cores)"
 	@echo "make lint types layers    what CI checks beside the tests"
 	@echo "make tables  rewrite the tables in README and docs from docs/results/*.json"

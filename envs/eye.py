@@ -32,7 +32,7 @@ class Lens:
     Attributes:
         fovy: vertical field of view of the square source render, degrees.
         source: side of the source render, pixels.
-        map_u, map_v: (R, R) float32, where in the source each output pixel comes from; -1 is outside the sensor.
+        map_u, map_v: (R, R) float32, where in the source each output pixel comes from; -2 is outside the sensor.
     """
 
     fovy: float
