@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 
 from assets.errors import SaccadeError, UnknownNameError
@@ -84,8 +85,15 @@ def run(arguments: Sequence[str]) -> int:
     return result if isinstance(result, int) else 0
 
 
+def _sentence(message: Warning | str, *where: object, **more: object) -> None:
+    """A warning as one sentence: the line of code that gave it tells a user nothing."""
+    del where, more
+    print(f"saccade: {message}", file=sys.stderr)
+
+
 def main() -> None:
     """Entry point: errors of the suite are one sentence, not a traceback."""
+    warnings.showwarning = _sentence
     try:
         code = run(sys.argv[1:])
     except SaccadeError as error:

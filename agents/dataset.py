@@ -32,6 +32,7 @@ from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector import VectorEnv
 from numpy.typing import NDArray
 
+from agents.provenance import commit, versions
 from agents.rollout import Episode
 from assets.errors import InvalidValueError, SaccadeError, UnknownNameError
 
@@ -256,7 +257,6 @@ def _describe(env: Env, first: Episode, video: bool) -> dict[str, Any]:
     """What a reader must know to use the snapshots, and a person to trust them."""
     spec, seen = env.spec, _observed(env)
     kwargs = dict(spec.kwargs) if spec else {}
-    from agents.run import commit, versions  # here, since it brings Hydra, which reading needs not
 
     assert first.action is not None
     return {

@@ -22,7 +22,7 @@ from agents.base import OraclePolicy, Policy, RandomPolicy
 from agents.config import load
 from agents.make import make_env, make_learner
 from agents.rollout import Episode, rollout
-from agents.run import Run, system
+from agents.run import Run, system, unused
 from agents.show import bar, say, table
 from agents.statistics import bootstrap, paired_difference, wilson
 from assets.errors import InvalidValueError, UnknownNameError
@@ -240,6 +240,7 @@ def main(arguments: Sequence[str]) -> dict[str, Any]:
     show(result)
     out = Path(config.out) if config.out else Path(config.run) / "evaluation.json" if config.run else None
     if out is not None:
+        out = unused(out)
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(json.dumps(result, indent=2) + "\n")
         say(f"written: {out}")

@@ -60,12 +60,16 @@ class FovealExtractor(BaseFeaturesExtractor):
         words = 0 if self.language is None else int(np.prod(observation_space[language].shape or ()))
         found = len(self.images) * (queries + 1) * 3
         super().__init__(observation_space, found + width + (_GIST if words else 0))
-        self.queries, self.channels = queries, channels
-        # 7: the pixel, its product with the named colour, its distance to it.
-        self.patches = nn.Sequential(nn.Conv2d(7, channels, patch, stride=patch), nn.ReLU(), nn.Conv2d(channels, channels, 1))
+        self.patch, self.queries, self.channels = patch, queries, channels
+        bound = (7 * patch**2) ** -0.5  # a patch is its pixels, their product with the named colour, their distance to it
+        self.of_pixel = nn.Parameter(torch.empty(3, patch**2, channels).uniform_(-bound, bound))
+        self.of_product = nn.Parameter(torch.empty(3, patch**2, channels).uniform_(-bound, bound))
+        self.of_distance = nn.Linear(patch**2, channels)
+        self.to_channels = nn.Linear(channels, channels)
         self.colour_sharpness = nn.Parameter(torch.tensor(np.log(COLOUR_SHARPNESS), dtype=torch.float32))
-        self.to_queries = nn.Linear(words, queries * channels)
-        self.to_gist = nn.Linear(words, _GIST)
+        if words:
+            self.to_queries = nn.Linear(words, queries * channels)
+            self.to_gist = nn.Linear(words, _GIST)
 
     def forward(self, observations: dict[str, torch.Tensor]) -> torch.Tensor:
         """Features, (B, features_dim)."""
@@ -81,29 +85,46 @@ class FovealExtractor(BaseFeaturesExtractor):
 
     def _find(self, images: list[torch.Tensor], words: torch.Tensor) -> torch.Tensor:
         """Positions and peaks in K images of one size: of the queries, and of the named colour. (B, K * (queries + 1) * 3)."""
-        views = torch.stack([self._channels_first(image) for image in images], dim=1)  # (B, K, 3, H, W)
-        batch, levels = views.shape[:2]
-        colour = words[:, None, :3, None, None]
-        distance = (views - colour).square().mean(dim=2, keepdim=True)
-        pixels = torch.cat([views, views * colour, distance], dim=2).flatten(0, 1)  # (B K, 7, H, W)
-        maps = nn.functional.instance_norm(self.patches(pixels), eps=1e-3)  # (B K, C, h, w)
-        height, width = maps.shape[-2:]
-        maps = maps.view(batch, levels, self.channels, height * width)
-        queries = nn.functional.normalize(self.to_queries(words).view(batch, self.queries, self.channels), dim=-1)
-        match = SHARPNESS * torch.einsum("bqc,bkcp->bkqp", queries, maps)  # (B, K, Q, h w)
+        batch, levels, side, colour = len(words), len(images), self.patch, words[:, :3]
+        pixels, (height, width) = self._cut(images)
+        distance = (pixels - colour[:, None, :, None]).square_().mean(dim=2)  # (B, P, side^2)
+        # A pixel's product with the named colour has weights of its own: they and the pixel's add up before they meet it, so
+        # that one multiplication serves both.
+        weights = (self.of_pixel + self.of_product * colour[:, :, None, None]).flatten(1, 2)  # (B, 3 side^2, C)
+        hidden = self.of_distance(distance) + pixels.flatten(2) @ weights
+        maps = self.to_channels(hidden.relu()).view(batch, levels, height * width, self.channels)
+        queries = nn.functional.normalize(self.to_queries(words).view(batch, 1, self.queries, self.channels), dim=-1)
+        match = SHARPNESS * _normalised_match(queries, maps)  # (B, K, Q, h w)
         peak = torch.tanh(match.amax(dim=-1) / (5 * SHARPNESS))
         queried = _positions(match, height, width, peak)
-        near = nn.functional.avg_pool2d(distance[:, :, 0], 2)  # (B, K, H / 2, W / 2)
+        near = distance.view(batch, levels, height, width, side, side).permute(0, 1, 2, 4, 3, 5)
+        near = nn.functional.avg_pool2d(near.reshape(batch, levels, height * side, width * side), 2)  # (B, K, H / 2, W / 2)
         height, width = near.shape[-2:]
         near = near.flatten(2)[:, :, None]  # (B, K, 1, P)
         named = _positions(-self.colour_sharpness.exp() * near, height, width, near.amin(dim=-1))
         return torch.cat([queried, named], dim=1)
 
-    @staticmethod
-    def _channels_first(images: torch.Tensor) -> torch.Tensor:
-        """(B, 3, H, W) in [-1, 1] from uint8 in either axis order, or from floats in [0, 1]."""
-        images = images.float() / 255 if images.dtype == torch.uint8 else images
-        return 2 * (images if images.shape[1] == 3 else images.permute(0, 3, 1, 2)) - 1
+    def _cut(self, images: list[torch.Tensor]) -> tuple[torch.Tensor, tuple[int, int]]:
+        """Patches (B, K * h * w, 3, side^2) in [-1, 1] of K images of bytes, either axis order; and their grid, (h, w)."""
+        side = self.patch
+        views = torch.stack([i if i.shape[1] == 3 else i.permute(0, 3, 1, 2) for i in images], dim=1)  # (B, K, 3, H, W)
+        batch, levels, _, rows, columns = views.shape
+        height, width = rows // side, columns // side
+        views = views[..., : height * side, : width * side].reshape(batch, levels, 3, height, side, width, side)
+        patches = views.permute(0, 1, 3, 5, 2, 4, 6).reshape(batch, levels * height * width, 3, side**2)
+        return patches.float().mul_(2 / 255).sub_(1), (height, width)
+
+
+def _normalised_match(queries: torch.Tensor, maps: torch.Tensor) -> torch.Tensor:
+    """Products of queries (B, 1, Q, C) with maps (B, K, P, C) whose channels are normalised over the P positions, (B, K, Q, P).
+
+    The normalisation is applied to the queries, which are few, and not to the maps, which are large:
+    q . (x - mean) / std = (q / std) . x - (q / std) . mean.
+    """
+    mean = maps.mean(dim=2, keepdim=True)  # (B, K, 1, C)
+    square = torch.linalg.vector_norm(maps, dim=2, keepdim=True).square() / maps.shape[2]
+    scaled = queries * torch.rsqrt((square - mean.square()).clamp(min=0) + 1e-3)
+    return scaled @ maps.mT - (scaled @ mean.mT)
 
 
 def _positions(match: torch.Tensor, height: int, width: int, peak: torch.Tensor) -> torch.Tensor:

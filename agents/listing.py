@@ -31,12 +31,14 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def environments() -> list[tuple[Any, ...]]:
-    """Id, summary and time limit (control steps) of every environment of the suite."""
+    """Id, task and options, and time limit (control steps) of every environment of the suite."""
     importlib.import_module("envs")  # by name: agents know no environment, they ask Gymnasium's registry
     rows = []
     for name, spec in sorted(gym.registry.items()):
         if name.startswith("Saccade/"):
-            rows.append((name, _summary(spec.kwargs["task"]), spec.max_episode_steps))
+            options = ", ".join(f"{k}={v}" for k, v in spec.kwargs.items() if k != "task")
+            summary = _summary(spec.kwargs["task"])
+            rows.append((name, f"{summary} ({options})" if options else summary, spec.max_episode_steps))
     return rows
 
 

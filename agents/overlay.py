@@ -15,9 +15,8 @@ from perception.frame import Pinhole, pose_of
 
 _WHITE, _GREY, _GREEN, _AMBER = (255, 255, 255), (190, 195, 200), (80, 220, 120), (255, 190, 60)
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
-# Metres: how far a gaze is drawn that meets nothing, and the nearest that a camera shows.
-_FAR, _NEAR = 1.5, 0.01
-_HOUSING = 4  # geom group of the eye's own housing (assets/eyes/gimbal.xml), which a gaze does not meet
+# Metres: the nearest that a camera shows.
+_NEAR = 0.01
 
 Frame = NDArray[np.uint8]
 
@@ -35,14 +34,14 @@ class Overlay:
         self._episode, self._batch, self._camera = episode, batch, camera
         reward = episode.reward
         self._low, self._high = min(0.0, float(reward.min())), max(0.0, float(reward.max()))
-        self._gaze = Gaze(batch.physics) if batch.gaze_reach else None
+        self._looks = batch.gaze_reach > 0
         self._views = image_keys(batch.single_observation_space)
 
     def draw(self, frame: Frame, obs: Mapping[str, NDArray[Any]], t: int) -> Frame:
         """The frame of time step t with everything on it; `frame` (H, W, 3) stays as it is."""
         canvas = frame.copy()
-        if self._gaze is not None:
-            self._ray(canvas, self._gaze)
+        if self._looks:
+            self._ray(canvas)
         self._inset(canvas, obs)
         self._curve(canvas, t)
         self._banner(canvas, t)
@@ -94,17 +93,17 @@ class Overlay:
             x = width - side - margin
             canvas[y : y + side, x : x + side] = cv2.resize(obs[key], (side, side), interpolation=cv2.INTER_NEAREST)
             cv2.rectangle(canvas, (x - 1, y - 1), (x + side, y + side), _WHITE, 1)
-            if self._gaze is not None:
+            if self._looks:
                 cv2.drawMarker(canvas, (x + side // 2, y + side // 2), _AMBER, cv2.MARKER_CROSS, max(3, side // 8), 1)
             y += side + margin
 
-    def _ray(self, canvas: Frame, gaze: Gaze) -> None:
+    def _ray(self, canvas: Frame) -> None:
         """From the eye to what it looks at, in the picture's own perspective."""
         height, width = canvas.shape[:2]
         physics = self._batch.physics
         camera = Pinhole.from_fovy(float(physics.model.cam_fovy[physics.id("camera", self._camera)]), width, height)
         position, rotation = physics.camera_pose(self._camera)
-        ends = segment(gaze.ray(), pose_of(position[0], rotation[0]), camera)
+        ends = segment(self._batch.gaze_ray(), pose_of(position[0], rotation[0]), camera)
         if ends is None or np.abs(ends).max() > 1e4:
             return
         start, end = (_pixel(p) for p in ends)
@@ -114,33 +113,6 @@ class Overlay:
         cv2.addWeighted(over, 0.6, canvas, 0.4, 0, canvas)
         cv2.circle(canvas, end, max(3, height // 60), _AMBER, thick, cv2.LINE_AA)
         cv2.circle(canvas, end, thick, _AMBER, -1, cv2.LINE_AA)
-
-
-class Gaze:
-    """Where the eye of simulation 0 looks: a ray from its optical centre to the first surface that it meets.
-
-    Args:
-        physics: of a scene with an eye, attached as "eye".
-    """
-
-    def __init__(self, physics: Any) -> None:
-        import mujoco
-
-        self._mujoco, self._physics = mujoco, physics
-        self._data = mujoco.MjData(physics.model)
-        self._where, self._turned = physics.batch.bind("geom_xpos"), physics.batch.bind("geom_xmat")
-        physics.forward()  # what is bound is filled by the next call
-        groups = np.arange(mujoco.mjNGROUP)
-        self._met = (groups != _HOUSING).astype(np.uint8)
-
-    def ray(self) -> NDArray[np.float64]:
-        """Optical centre and what is looked at, world frame, metres. Shape (2, 3)."""
-        position, rotation = self._physics.camera_pose("eye/0")
-        origin, ahead = np.array(position[0], np.float64), np.array(-rotation[0][:, 2], np.float64)
-        self._data.geom_xpos[:] = self._where[0]
-        self._data.geom_xmat[:] = self._turned[0].reshape(-1, 9)
-        met = self._mujoco.mj_ray(self._physics.model, self._data, origin, ahead, self._met, 1, -1, np.zeros(1, np.int32))
-        return np.stack([origin, origin + ahead * (met if 0 <= met < _FAR else _FAR)])
 
 
 def segment(ends: NDArray[np.float64], pose: NDArray[np.float64], camera: Pinhole) -> NDArray[np.float64] | None:

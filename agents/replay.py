@@ -21,7 +21,7 @@ from agents.evaluate import load_policy, policy_config, refuse_beside_run, scrip
 from agents.make import make_env
 from agents.overlay import Overlay
 from agents.rollout import Episode, Record, rollout
-from agents.run import Run
+from agents.run import Run, unused
 from agents.show import bar, say
 from agents.video import VideoWriter
 from assets.errors import InvalidValueError
@@ -86,19 +86,18 @@ def frames(
     Yields:
         (H, W, 3) uint8 and the observation of one simulation, T + 1 times.
     """
-    profile = None if look == "standard" else look  # None keeps the environment's own context, which draws standard
     n = batch.num_envs
     for t in range(episode.length + 1):
         rows = {key: np.repeat(values[t][None], n, axis=0) for key, values in episode.snapshots.items()}
         obs = batch.restore(rows)
-        picture = batch.draw(config.camera, int(config.width), int(config.height), look=profile, ids=np.array([0]))
+        picture = batch.draw(config.camera, int(config.width), int(config.height), look=look, ids=np.array([0]))
         yield picture[0], {key: value[0] for key, value in obs.items()}
 
 
 def _output(config: DictConfig) -> Path:
     if config.out:
-        return Path(config.out)
-    return Path(config.run) / "replay.mp4" if config.run else Path("outputs") / "replay.mp4"
+        return unused(Path(config.out))
+    return unused((Path(config.run) if config.run else Path("outputs")) / "replay.mp4")
 
 
 def serve(env: VectorEnv[Any, Any, Any], episodes: Sequence[Episode], loops: int | None = None) -> None:

@@ -7,45 +7,15 @@ from __future__ import annotations
 
 import datetime
 import json
-import os
-import platform
-import subprocess
 import sys
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
 
 from agents import config as configuration
+from agents.provenance import commit, machine, versions
 from assets.errors import InvalidValueError
-
-PACKAGES = (
-    "saccade", "mujoco", "gymnasium", "numpy", "torch", "stable_baselines3", "opencv-python-headless", "hydra-core",
-    "safetensors", "minari",
-)  # fmt: skip
-
-
-def commit() -> str | None:
-    """Git commit of the working folder's checkout, "+dirty" if it has changes; None outside of one."""
-    here = Path(__file__).parent
-    try:
-        sha = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=True).stdout.strip()
-        changes = subprocess.run(["git", "status", "--porcelain", "-uno"], cwd=here, capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return sha + ("+dirty" if changes.stdout.strip() else "")
-
-
-def versions() -> dict[str, str | None]:
-    """Versions of what results depend on; None where a package is not installed."""
-    found: dict[str, str | None] = {"python": platform.python_version()}
-    for name in PACKAGES:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            found[name] = None
-    return found
 
 
 def system(environment: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -58,9 +28,7 @@ def system(environment: dict[str, Any] | None = None) -> dict[str, Any]:
         "commit": commit(),
         "versions": versions(),
         "machine": {
-            "system": platform.platform(),
-            "processor": _processor(),
-            "cores": os.cpu_count(),
+            **machine(),
             "cuda": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
             "matmul_precision": torch.get_float32_matmul_precision(),
         },
@@ -68,12 +36,13 @@ def system(environment: dict[str, Any] | None = None) -> dict[str, Any]:
     }
 
 
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.processor())
+def unused(file: Path) -> Path:
+    """The path itself, or the first of name_2, name_3, ... where nothing is yet: what was written is never overwritten."""
+    place, count = file, 1
+    while place.exists():
+        count += 1
+        place = file.with_stem(f"{file.stem}_{count}")
+    return place
 
 
 class Run:

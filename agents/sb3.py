@@ -97,6 +97,7 @@ class SB3Learner:
             learning_rate=self._rate,
             policy_kwargs={
                 **(policy or {}),
+                "normalize_images": False,  # the extractor takes them as they are
                 "features_extractor_class": FovealExtractor,
                 "features_extractor_kwargs": dict(extractor or {}),
             },

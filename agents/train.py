@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from torch.utils.tensorboard import SummaryWriter
 
 from agents import checkpoint
@@ -132,6 +132,8 @@ def _to_board(board: SummaryWriter | None, metrics: dict[str, float], step: int)
 
 
 def _validate(config: DictConfig) -> None:
+    for name in sorted(OmegaConf.missing_keys(config)):
+        raise InvalidValueError(f"{name} has no default: add {name}=<value>")
     for name in ("steps", "num_envs", "checkpoint_every", "keep"):
         if not isinstance(config[name], int) or config[name] < 1:
             raise InvalidValueError(f"{name} must be an integer >= 1, got {config[name]!r}")

@@ -64,6 +64,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     run = trained(arguments.run, arguments.seed)
     minutes = run.metrics()[-1]["seconds"] / 60
     say(f"trained for {minutes:.1f} minutes")
+    for made in ("evaluation.json", "replay.mp4"):  # by an earlier call, of the same run on the same seeds
+        (run.folder / made).unlink(missing_ok=True)
     result = evaluate.main([f"run={run.folder}", f"episodes={EPISODES}", f"seed={FIRST_SEED}", "sampled=true"])
     video = replay.main([f"run={run.folder}", "episodes=4", f"seed={FIRST_SEED}"])
     command = shlex.join(["python", "-m", "benchmarks.gaze_demo", *(sys.argv[1:] if argv is None else argv)])

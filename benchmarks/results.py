@@ -8,24 +8,20 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import platform
 import re
-import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime, timedelta
-from importlib import metadata
 from pathlib import Path
 from typing import Any, NoReturn, cast
 
 import numpy as np
 
+from agents import provenance
+from agents.provenance import ROOT
 from assets.errors import InvalidValueError, UnknownNameError
 
-ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "docs" / "results"
-PACKAGES = ("numpy", "mujoco", "gymnasium", "torch", "stable_baselines3")
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _FILE_KEYS = ("command", "commit", "date", "machine", "versions", "rows")
@@ -133,7 +129,7 @@ def write(
         command: the command line that made the rows.
         rows: at least one; (name, metric) unique.
         folder: created when missing.
-        versions: further versions worth recording, added to those of `PACKAGES`.
+        versions: further versions worth recording, added to the suite's own.
 
     Raises:
         InvalidValueError: the name, the command or the rows break a rule; nothing is written then.
@@ -142,10 +138,10 @@ def write(
         raise InvalidValueError(f"a result's name holds letters, digits, '_', '.' and '-', such as 'peers'; got {name!r}")
     content: dict[str, Any] = {
         "command": command,
-        "commit": commit(),
+        "commit": provenance.commit(),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": machine(),
-        "versions": {**package_versions(), **(versions or {})},
+        "machine": provenance.machine(),
+        "versions": {**provenance.versions(), **(versions or {})},
         "rows": [asdict(row) for row in rows],
     }
     path = folder / f"{name}.json"
@@ -154,67 +150,6 @@ def write(
     folder.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
     return path
-
-
-def commit(root: Path = ROOT) -> str:
-    """Commit of the tree under `root`, "+dirty" appended when it differs; "unknown" outside git or before any commit.
-
-    The results folder does not count: writing one result leaves the tree of the next one clean.
-    """
-    head = _output("git", "-C", str(root), "rev-parse", "HEAD")
-    if head is None:
-        return "unknown"
-    changes = _output("git", "--no-optional-locks", "-C", str(root), "status", "--porcelain", "--", ".", ":!docs/results")
-    return head + ("+dirty" if changes else "")
-
-
-def machine() -> dict[str, Any]:
-    """The machine: cpu model, cores usable here, memory in GiB, gpu name or None, operating system, Python version."""
-    gpus = _output("nvidia-smi", "--query-gpu=name", "--format=csv,noheader")
-    return {
-        "cpu": _cpu(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
-        "memory_gib": _memory_gib(),
-        "gpu": ", ".join(gpus.splitlines()) if gpus else None,
-        "os": f"{platform.system()} {platform.release()}",
-        "python": platform.python_version(),
-    }
-
-
-def package_versions(packages: Iterable[str] = PACKAGES) -> dict[str, str | None]:
-    """Installed version of each package, None where it is absent."""
-    return {package: _version(package) for package in packages}
-
-
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
-
-
-def _cpu() -> str:
-    try:
-        found = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(encoding="utf-8"), re.MULTILINE)
-    except OSError:
-        found = None
-    return found.group(1).strip() if found else platform.processor() or platform.machine() or "unknown"
-
-
-def _memory_gib() -> float | None:
-    try:
-        return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
-    except (AttributeError, ValueError, OSError):
-        return None
-
-
-def _output(*command: str) -> str | None:
-    """Stripped output of a command; None when it is absent, fails or hangs."""
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.strip() if done.returncode == 0 else None
 
 
 # -- reading -----------------------------------------------------------------------------------------------------------
@@ -286,7 +221,7 @@ def _versions(content: object) -> dict[str, str | None]:
     if not isinstance(content, dict):
         raise InvalidValueError(f"versions must map packages to versions, got {content!r}")
     found = cast("dict[str, str | None]", content)
-    missing = [package for package in PACKAGES if package not in found]
+    missing = [package for package in provenance.PACKAGES if package not in found]
     if missing:
         raise InvalidValueError(f"versions lacks {', '.join(missing)}; write null for a package that is absent")
     for package, version in found.items():

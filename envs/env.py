@@ -160,6 +160,7 @@ class BatchEnv(gym.vector.VectorEnv[dict[str, NDArray[Any]], NDArray[np.float32]
         self.physics.id("camera", self._shown.camera)
         self._renderer = _renderer(self.physics, self.profile, self._views, num_threads)
         self._show = _renderer(self.physics, PROFILES["standard"], [self._shown], num_threads)
+        self._other: tuple[tuple[Profile, int, int], Renderer] | None = None
         self._viewer: Any = None
 
         self._parts = tuple(self.task.parts())
@@ -277,6 +278,9 @@ class BatchEnv(gym.vector.VectorEnv[dict[str, NDArray[Any]], NDArray[np.float32]
         del kwargs
         self._renderer.close()
         self._show.close()
+        if self._other is not None:
+            self._other[1].close()
+            self._other = None
         if self._viewer is not None:
             self._viewer.close()
             self._viewer = None
@@ -294,15 +298,24 @@ class BatchEnv(gym.vector.VectorEnv[dict[str, NDArray[Any]], NDArray[np.float32]
     ) -> NDArray[Any]:
         """Draw the present state from any camera, size and profile. Shape (n, H, W, 3) or (n, H, W)."""
         shown = self._shown
-        view = View("render", camera or shown.camera, width or shown.width, height or shown.height, (modality,))
-        self.physics.id("camera", view.camera)
-        if look is None and (view.width, view.height) == (shown.width, shown.height):
-            return self._show.draw([view], ids)["render", modality]
-        renderer = _renderer(self.physics, profile_named(look or "standard"), [view], 1)
-        try:
-            return renderer.draw([view], ids)["render", modality]
-        finally:
-            renderer.close()
+        name = camera or shown.camera
+        self.physics.id("camera", name)
+        # An eye's own camera must not film its housing from inside.
+        inside = any(v.inside_eye and v.camera == name for v in self.task.views(None))
+        view = View("render", name, width or shown.width, height or shown.height, (modality,), inside)
+        return self._artist(view, profile_named(look or "standard")).draw([view], ids)["render", modality]
+
+    def _artist(self, view: View, look: Profile) -> Renderer:
+        """The renderer for a picture; the newest one that is not `render`'s own is kept for the next picture."""
+        shown = self._shown
+        if look == PROFILES["standard"] and (view.width, view.height) == (shown.width, shown.height):
+            return self._show
+        key = (look, view.width, view.height)
+        if self._other is None or self._other[0] != key:
+            if self._other is not None:
+                self._other[1].close()
+            self._other = key, _renderer(self.physics, look, [view], 1)
+        return self._other[1]
 
     def stagger(self) -> None:
         """Spread the simulations evenly over the time limit, so that a batch of experience holds every phase of an episode."""
@@ -353,6 +366,17 @@ class BatchEnv(gym.vector.VectorEnv[dict[str, NDArray[Any]], NDArray[np.float32]
         """How far the eye can turn in one control step, degrees; 0 where there is none."""
         gazes = [part for part in self._parts if isinstance(part, Gaze)]
         return gazes[0].eye.max_speed * self.task.control_dt if gazes else 0.0
+
+    def gaze_ray(self, sim: int = 0) -> NDArray[np.float64]:
+        """Where an eye looks: its optical centre and the first surface ahead, world frame, metres. Shape (2, 3).
+
+        Raises:
+            InvalidValueError: this environment has no eye.
+        """
+        gazes = [part for part in self._parts if isinstance(part, Gaze)]
+        if not gazes:
+            raise InvalidValueError(f"{type(self.task).__name__} has no eye, so there is no gaze")
+        return gazes[0].eye.ray(self.physics, sim)
 
     @property
     def cameras(self) -> list[str]:

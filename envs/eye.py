@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from assets.errors import InvalidValueError, UnknownNameError
 from envs.physics import Ids, Physics
-from envs.render import Renderer, View
+from envs.render import HOUSING_GROUP, Renderer, View
 from envs.scene import Scene, load_spec
 from perception.frame import Fisheye, Frame, Pinhole, pose_of
 
@@ -146,6 +146,19 @@ class Eye:
     def centre(self, physics: Physics) -> NDArray[np.float64]:
         """Optical centre, world frame, metres. Shape (N, 3)."""
         return physics.site_xpos(f"{self.name}/lens")
+
+    def ray(self, physics: Physics, sim: int = 0, far: float = 1.5) -> NDArray[np.float64]:
+        """Optical centre and the first surface that the gaze meets, world frame, metres. Shape (2, 3).
+
+        Args:
+            physics: the simulations.
+            sim: which one.
+            far: how long the ray is that meets nothing nearer, metres.
+        """
+        position, rotation = physics.camera_pose(f"{self.name}/0")
+        origin, ahead = np.array(position[sim], np.float64), np.array(-rotation[sim][:, 2], np.float64)
+        met = physics.ray(sim, origin, ahead, [g for g in range(6) if g != HOUSING_GROUP])
+        return np.stack([origin, origin + ahead * min(far, far if met is None else met)])
 
     def look(self, physics: Physics, renderer: Renderer, level: int = 0, ids: Ids | None = None) -> Frame:
         """Draw one level with rgb, depth and segmentation, and where it was drawn from; for pinhole eyes.

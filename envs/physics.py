@@ -6,7 +6,7 @@ is the case N = 1. Positions are metres in the world frame, angles radians, quat
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import mujoco
@@ -102,6 +102,7 @@ class Physics:
         self._initial = self.batch.state[0].copy()
         self._before = np.empty_like(self.batch.state)
         self._outputs: dict[str, NDArray[Any]] = {}
+        self._casting: mujoco.MjData | None = None
         self.all_qpos = self.batch.bind("qpos")  # (N, nq) live view
         self.all_qvel = self.batch.bind("qvel")  # (N, nv) live view
         self._ctrl, self._act = self.batch.bind("ctrl"), self.batch.bind("act")
@@ -142,6 +143,23 @@ class Physics:
         index = self.id("camera", camera)
         position, rotation = self._output("cam_xpos")[:, index], self._output("cam_xmat")[:, index]
         return position, rotation.reshape(self.num_sims, 3, 3)
+
+    def ray(self, sim: int, origin: NDArray[np.float64], direction: NDArray[np.float64], groups: Sequence[int]) -> float | None:
+        """Distance to the first surface that a ray meets in one simulation, metres; None if it meets nothing.
+
+        Args:
+            sim: which simulation.
+            origin: world frame, metres. Shape (3,).
+            direction: unit vector, world frame. Shape (3,).
+            groups: geom groups that stop it.
+        """
+        if self._casting is None:
+            self._casting = mujoco.MjData(self.model)
+        self._casting.geom_xpos[:] = self._output("geom_xpos")[sim]
+        self._casting.geom_xmat[:] = self._output("geom_xmat")[sim].reshape(-1, 9)
+        met = np.isin(np.arange(mujoco.mjNGROUP), groups).astype(np.uint8)
+        distance = mujoco.mj_ray(self.model, self._casting, origin, direction, met, True, -1, np.zeros(1, np.int32))
+        return None if distance < 0 else float(distance)
 
     def _output(self, name: str) -> NDArray[Any]:
         """A derived quantity; the batch copies out only those that were asked for once."""

@@ -18,13 +18,11 @@ class Entry:
         task: "module:Class".
         max_episode_steps: time limit, control steps.
         options: the task's options that make this id what it is.
-        summary: one line for `saccade list`.
     """
 
     name: str
     task: str
     max_episode_steps: int
-    summary: str
     options: tuple[tuple[str, object], ...] = ()
 
     @property
@@ -34,10 +32,10 @@ class Entry:
 
 
 ENTRIES = (
-    Entry("EyeSearch-v0", "envs.tasks.eye.search:EyeSearch", 75, "turn the eye to the object that the instruction names"),
-    Entry("Reach-v0", "envs.tasks.arm.reach:Reach", 100, "bring the tool to a ball, seen by a fixed camera"),
-    Entry("ReachEye-v0", "envs.tasks.arm.reach:Reach", 100, "bring the tool to a ball, seen by the eye", (("eye", True),)),
-    Entry("DoorOpen-v0", "envs.tasks.arm.door:DoorOpen", 200, "open a cabinet's hinged door by its handle"),
+    Entry("EyeSearch-v0", "envs.tasks.eye.search:EyeSearch", 75),
+    Entry("Reach-v0", "envs.tasks.arm.reach:Reach", 100),
+    Entry("ReachEye-v0", "envs.tasks.arm.reach:Reach", 100, (("eye", True),)),
+    Entry("DoorOpen-v0", "envs.tasks.arm.door:DoorOpen", 200),
 )
 
 

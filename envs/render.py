@@ -332,7 +332,7 @@ class Renderer:
 
     def __init__(self, physics: Physics, look: Profile, width: int, height: int, num_threads: int = 0) -> None:
         self._physics, self._look, self._size = physics, look, (width, height)
-        wanted = num_threads or os.cpu_count() or 1
+        wanted = num_threads or len(os.sched_getaffinity(0))
         self._num_threads = max(1, min(wanted, physics.num_sims))
         self._workers: list[_Worker] = []
         self._painters: list[_Painter] = []

@@ -13,7 +13,7 @@ from agents import replay
 from agents.base import OraclePolicy
 from agents.config import load
 from agents.make import make_env
-from agents.overlay import Gaze, Overlay, segment
+from agents.overlay import Overlay, segment
 from agents.rollout import Record, rollout
 from agents.video import read_video
 from assets.errors import InvalidValueError, UnknownNameError
@@ -194,7 +194,7 @@ def test_what_is_written_follows_the_episode(scene: Any) -> None:
 
 def test_the_gaze_ends_on_what_is_looked_at(scene: Any) -> None:
     batch, episode, frame, obs = scene
-    origin, end = Gaze(batch.physics).ray()
+    origin, end = batch.gaze_ray()
     np.testing.assert_allclose(origin, batch.task.eye.centre(batch.physics)[0], atol=1e-9)
     target = batch.task.props[int(batch.task.state(batch.physics)["target"][0])]
     where = batch.physics.mocap_pos(f"{target.name}/root")[0] + [0, 0, target.height_m / 2]

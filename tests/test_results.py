@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from agents import provenance
 from assets.errors import InvalidValueError, UnknownNameError
 from benchmarks import peers, results, tables
 from benchmarks.results import Row
@@ -81,14 +82,14 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
     assert result.rows == ROWS
     assert result.command == "make it"
     assert set(result.machine) == {"cpu", "cores", "memory_gib", "gpu", "os", "python"}
-    assert set(result.versions) == {*results.PACKAGES, "other", "absent"}
+    assert set(result.versions) == {*provenance.PACKAGES, "other", "absent"}
     assert result.versions["other"] == "1.2"
     assert result.versions["absent"] is None
     assert re.fullmatch(r"unknown|[0-9a-f]{40}(\+dirty)?", result.commit)
 
 
 def test_outside_git_the_commit_is_unknown(tmp_path: Path) -> None:
-    assert results.commit(tmp_path) == "unknown"
+    assert provenance.commit(tmp_path) == "unknown"
 
 
 @pytest.mark.parametrize(
