@@ -58,6 +58,9 @@ class Gaze:
             physics.ctrl[:, physics.id("actuator", f"{self.eye.name}/{axis}")] = action[:, k] * speed
 
 
+_SIX = np.eye(6)
+
+
 @dataclass(frozen=True)
 class JointDelta:
     """Change of the arm's joint set-points: +1 is `step` radians per control step, clipped to the joint ranges."""
@@ -115,7 +118,7 @@ class ToolDelta:
         turn = action[:, 3] * self.turn if self.turn else None
         error = np.concatenate([action[:, :3] * self.step, arm.orientation_error(physics, turn)], axis=1)  # (N, 6)
         transposed = jacobian.swapaxes(1, 2)
-        square = jacobian @ transposed + self.damping**2 * np.eye(6)  # (N, 6, 6)
+        square = jacobian @ transposed + self.damping**2 * _SIX  # (N, 6, 6)
         pull = self.posture * (arm.home - arm.qpos(physics))[..., None]  # (N, dof, 1)
         delta = pull + transposed @ np.linalg.solve(square, error[..., None] - jacobian @ pull)
         arm.move_setpoints(physics, delta[..., 0])

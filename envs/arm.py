@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from assets.errors import InvalidValueError
-from envs.physics import Ids, Physics
+from envs.physics import Ids, Physics, consecutive
 from envs.scene import Scene, load_spec
 
 TOOL_SITES = ("tcp", "grasp_site", "grip_site", "pinch", "attachment_site", "ee_site", "end_effector")
@@ -157,11 +157,11 @@ class Arm:
 
     def qpos(self, physics: Physics) -> NDArray[np.float64]:
         """Joint angles, radians. Shape (N, dof)."""
-        return physics.all_qpos[:, self._bind(physics).qpos]
+        return physics.all_qpos[:, consecutive(self._bind(physics).qpos)].copy()
 
     def qvel(self, physics: Physics) -> NDArray[np.float64]:
         """Joint velocities, rad/s. Shape (N, dof)."""
-        return physics.all_qvel[:, self._bind(physics).dof]
+        return physics.all_qvel[:, consecutive(self._bind(physics).dof)].copy()
 
     def put(self, physics: Physics, ids: Ids, qpos: NDArray[np.float64]) -> None:
         """Put the arm of some simulations somewhere, at rest, gripper open; call `forward` afterwards.
@@ -219,12 +219,12 @@ class Arm:
     def move_setpoints(self, physics: Physics, delta: NDArray[np.float64]) -> None:
         """Move the joints' set-points by `delta` radians (N, dof), inside the joint ranges and near the joints."""
         index = self._bind(physics)
-        now = self.qpos(physics)
-        wanted = np.clip(physics.ctrl[:, index.servo] + delta, now - _LEAD, now + _LEAD)
-        physics.ctrl[:, index.servo] = np.clip(wanted, index.low, index.high)
+        now, servo = physics.all_qpos[:, consecutive(index.qpos)], consecutive(index.servo)
+        wanted = np.minimum(np.maximum(physics.ctrl[:, servo] + delta, now - _LEAD), now + _LEAD)
+        physics.ctrl[:, servo] = np.minimum(np.maximum(wanted, index.low), index.high)
 
     def set_opening(self, physics: Physics, fraction: NDArray[np.float64]) -> None:
         """Set the gripper's opening: 0 closed, 1 open. Shape (N,)."""
         index = self._bind(physics)
         low, high = index.opening
-        physics.ctrl[:, index.gripper] = low + fraction[:, None] * (high - low)
+        physics.ctrl[:, consecutive(index.gripper)] = low + fraction[:, None] * (high - low)

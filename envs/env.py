@@ -423,7 +423,7 @@ class BatchEnv(gym.vector.VectorEnv[dict[str, NDArray[Any]], NDArray[np.float32]
             raise InvalidValueError(f"the action has dtype {array.dtype}, it must be numbers in [-1, 1] (float32)")
         if not np.isfinite(array).all():
             raise InvalidValueError(f"the action must be finite numbers in [-1, 1], got {array[~np.isfinite(array)][0]}")
-        return np.clip(array, -1, 1).astype(np.float32)
+        return np.minimum(np.maximum(array, -1), 1).astype(np.float32)
 
     def _restart(self, ids: Ids, options: Mapping[str, Any]) -> None:
         if len(ids) == 0:
@@ -482,7 +482,7 @@ class BatchEnv(gym.vector.VectorEnv[dict[str, NDArray[Any]], NDArray[np.float32]
                     obs[key] = images
         self.timings["render"] += time.perf_counter() - began
         for key, low, high in self._felt:
-            obs[key] = np.clip(state[key].reshape(self.num_envs, -1), low, high).astype(np.float32)
+            obs[key] = np.minimum(np.maximum(state[key].reshape(self.num_envs, -1), low), high).astype(np.float32)
         obs["target"] = embed(self.task.instruction(state))
         return obs
 

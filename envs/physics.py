@@ -19,7 +19,7 @@ from assets.errors import InvalidValueError, UnknownNameError
 Ids = NDArray[np.intp]
 
 # Positions and orientations of everything are current after this stage, which is the least that a reader needs.
-_CURRENT = mujoco.mjtStage.mjSTAGE_POS.value
+_CURRENT = mujoco.mjtStage.mjSTAGE_VEL.value
 
 # Warnings that mean a simulation's numbers have become nonsense.
 _DIVERGED = [
@@ -50,6 +50,12 @@ _COUNTS = {
     "light": "nlight",
     "actuator": "nu",
 }
+
+
+def consecutive(indices: NDArray[np.intp]) -> slice | NDArray[np.intp]:
+    """The indices as a slice where they are consecutive, as an arm's are: a slice is a view, an array of indices a copy."""
+    first, last = int(indices[0]), int(indices[-1])
+    return slice(first, last + 1) if last - first + 1 == len(indices) else indices
 
 
 def names_of(model: mujoco.MjModel, kind: str) -> list[str]:
@@ -93,7 +99,7 @@ class Physics:
             raise InvalidValueError(f"the number of simulations must be >= 1, got {num_sims}")
         self.model = model
         self.num_sims = num_sims
-        self.batch = mujoco.batch.Batch(model, num_sims, num_threads)
+        self.batch = mujoco.batch.Batch(model, num_sims, num_threads, persistent=True)
         self.all = np.arange(num_sims, dtype=np.intp)
         self._memory = dict(memory or {})
         self._ids: dict[tuple[str, str], int] = {}
@@ -211,23 +217,24 @@ class Physics:
         Returns:
             (N, 6, K); zero for a joint that does not carry the site.
         """
-        axis = self._output("xaxis")[:, hinges] * self._carries(site, hinges)[:, None]  # (N, K, 3)
-        arm = self.site_xpos(site)[:, None] - self._output("xanchor")[:, hinges]
+        where = consecutive(hinges)
+        axis = self._output("xaxis")[:, where] * self._carries(site)[where, None]  # (N, K, 3)
+        arm = self.site_xpos(site)[:, None] - self._output("xanchor")[:, where]
         out = np.empty((self.num_sims, 6, len(hinges)))
         for i, (j, k) in enumerate(((1, 2), (2, 0), (0, 1))):
             out[:, i] = axis[..., j] * arm[..., k] - axis[..., k] * arm[..., j]
             out[:, i + 3] = axis[..., i]
         return out
 
-    def _carries(self, site: str, joints: NDArray[np.intp]) -> NDArray[np.float64]:
-        """(K,) 1 where moving the joint moves the site, else 0."""
+    def _carries(self, site: str) -> NDArray[np.float64]:
+        """(njnt,) 1 where moving the joint moves the site, else 0."""
         if site not in self._chains:
             body, chain = int(self.model.site_bodyid[self.id("site", site)]), set()
             while body:
                 chain.add(body)
                 body = int(self.model.body_parentid[body])
             self._chains[site] = np.array([float(b in chain) for b in self.model.jnt_bodyid])
-        return self._chains[site][joints]
+        return self._chains[site]
 
     def mocap_pos(self, body: str) -> NDArray[np.float64]:
         """Position of a mocap body, world frame, metres. Live view, shape (N, 3)."""

@@ -70,5 +70,10 @@ def _embed_one(text: str) -> bytes:
 
 def embed(texts: Sequence[str]) -> NDArray[np.float32]:
     """Embed texts, deterministic on every machine. Shape (N, EMBEDDING_SIZE), entries in [-1, 1]."""
-    rows = b"".join(_embed_one(text) for text in texts)
-    return np.frombuffer(rows, np.float32).reshape(len(texts), EMBEDDING_SIZE).copy()
+    return np.frombuffer(_embed_all(tuple(texts)), np.float32).reshape(len(texts), EMBEDDING_SIZE).copy()
+
+
+@lru_cache(maxsize=16)
+def _embed_all(texts: tuple[str, ...]) -> bytes:
+    """What a batch of simulations is told changes when an episode ends, not at every step."""
+    return b"".join(map(_embed_one, texts))
