@@ -119,10 +119,16 @@ class Annotation:
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Annotation:
         """What `to_json` returned."""
-        seen = tuple(Seen(**{k: tuple(v) if isinstance(v, list) else v for k, v in one.items()}) for one in values["seen"])
+        rows: list[dict[str, Any]] = [{k: _tuple(v) for k, v in one.items()} for one in values["seen"]]
+        seen = tuple(Seen(**row) for row in rows)
         rest = {k: v for k, v in values.items() if k not in ("seen", "faint", "supports")}
         pairs = {k: tuple(tuple(one) for one in values[k]) for k in ("faint", "supports")}
         return cls(seen=seen, **pairs, **rest)
+
+
+def _tuple(value: Any) -> Any:
+    """JSON has no tuples."""
+    return tuple(value) if isinstance(value, list) else value
 
 
 def box_iou(a: NDArray[np.floating[Any]], b: NDArray[np.floating[Any]]) -> NDArray[np.float64]:

@@ -168,3 +168,24 @@ def test_metrics_survive_being_cut_short(tmp_path: Path) -> None:
     assert file.read_text() == '{"step": 1, "x": 0.5}\n'
     run.log({"step": 2})
     assert [row["step"] for row in run.metrics()] == [1, 2]
+
+
+def test_a_warning_is_a_sentence(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    import warnings
+
+    from agents import cli
+
+    def warn(arguments: object) -> int:
+        warnings.warn("the cup is cracked", stacklevel=1)
+        return 0
+
+    monkeypatch.setattr(cli, "run", warn)
+    before = warnings.showwarning
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("always")
+            with pytest.raises(SystemExit):
+                cli.main()
+    finally:
+        warnings.showwarning = before
+    assert capsys.readouterr().err == "saccade: the cup is cracked\n"

@@ -236,3 +236,10 @@ def test_amending_a_run() -> None:
     assert config.steps != 7
     with pytest.raises(InvalidValueError, match="two overrides contradict each other: steps=7 and steps=8"):
         amend(config, ["steps=7", "steps=8"])
+
+
+def test_what_has_no_default_must_be_given() -> None:
+    from agents.train import main
+
+    with pytest.raises(InvalidValueError, match=r"agent\.demonstrations has no default: add agent\.demonstrations=<value>"):
+        main(["env=reach", "agent=bc"])

@@ -229,3 +229,28 @@ def test_a_scene_without_an_eye_has_no_ray() -> None:
         assert len(drawn) == 3
     finally:
         env.close()
+
+
+def test_a_second_film_leaves_the_first_alone(tmp_path: Path) -> None:
+    first = film(tmp_path, "overlays=false")
+    again = replay.main([*SHORT, *TINY, "overlays=true", f"out={tmp_path / 'a.mp4'}"])
+    assert again == tmp_path / "a_2.mp4"
+    assert np.array_equal(read_video(tmp_path / "a.mp4"), first)
+    assert not np.array_equal(read_video(again), first)
+
+
+def test_pictures_of_one_kind_share_a_renderer_and_an_eye_does_not_see_its_housing() -> None:
+    env: Any = make_env(load("replay", list(SHORT)), 1, "disabled").unwrapped
+    try:
+        env.reset(seed=0)
+        inside = env.draw("eye/1", 40, 40, look="fast")
+        kept = env._other[1]
+        assert np.array_equal(env.draw("eye/1", 40, 40, look="fast"), inside)
+        assert env._other[1] is kept
+        env.draw("eye/1", 32, 32, look="fast")
+        assert not kept.is_open
+        wide = env.draw("eye/1", 8, 8, look="fast")
+        # The iris is dark blue and fills the view from inside: the observation of the same camera shows none of it.
+        assert difference(wide[0], env.step(np.zeros((1, 2), np.float32))[0]["eye_1"][0]) < 12
+    finally:
+        env.close()

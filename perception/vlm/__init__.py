@@ -1,0 +1,1 @@
+"""Vision-language models behind small protocols: one file a backend."""
