@@ -6,6 +6,9 @@ have() { ldconfig -p 2>/dev/null | grep -q "$1"; }
 have libEGL.so.1 || packages+=(libegl1)
 have libOpenGL.so.0 || packages+=(libopengl0)
 have libGL.so.1 || packages+=(libgl1)
+# What Open3D's wheel needs to be imported.
+have libusb-1.0.so.0 || packages+=(libusb-1.0-0)
+have libgomp.so.1 || packages+=(libgomp1)
 # A driver: without one there is a libEGL, but nothing that draws.
 driver() { compgen -G "/usr/lib/*/dri/*swrast_dri.so" || compgen -G "/usr/lib/*/libgallium*.so" || have libEGL_nvidia.so.0; }
 driver >/dev/null || packages+=(libgl1-mesa-dri)

@@ -102,6 +102,9 @@ def main() -> None:
     except KeyboardInterrupt:
         print("saccade: interrupted", file=sys.stderr)
         code = 130
+    except BrokenPipeError:  # whoever read our output, such as `head`, has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
     sys.exit(code)
 
 

@@ -3,7 +3,9 @@
     python -m envs.corpus --n 100000 --seed 0 --out outputs/corpus/train
     python -m envs.corpus --n 4000 --seed 1 --held-out --out outputs/corpus/test
 
-Writes part-0000.npz (images, (n, H, W, 3) uint8), part-0000.json (annotations) and so on, then corpus.json with what made them.
+Writes part-0000.npz (images, (n, H, W, 3) uint8; nouns and colours of the middle of each 8-pixel patch, (n, h, w) uint8; with
+--held-out also masks, (n, H, W) uint8, places from 1 in the annotation's list of what is seen), part-0000.jsonl (annotations, a
+line each) and so on, then corpus.json with what made them; `perception.corpus` reads it.
 The same command writes the same pictures, on the same OpenGL.
 """
 
@@ -19,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
@@ -30,8 +33,9 @@ from envs.streams import Streams
 from envs.tableau import Tableau, paint, painted_geoms, relight
 from envs.tasks.eye.search import EyeSearch
 from perception.annotation import Annotation
+from perception.text import COLOURS
 
-SIDE = 128
+SIDE, PATCH = 128, 8
 BATCH = 64
 PART = 2048
 # Where the eye of an arc looks, relative to a thing on it, radians: at it, or past it.
@@ -103,17 +107,50 @@ class Arc:
         return colours, present
 
 
-def pictures(source: Source, physics_renderer: Renderer, n: int) -> Iterator[tuple[NDArray[np.uint8], list[Annotation]]]:
-    """Batches of pictures (N, H, W, 3) with their annotations, until there are n."""
-    done = 0
+@dataclass(frozen=True)
+class Batch:
+    """Pictures (n, H, W, 3), what their patches show (n, h, w) twice, annotations, and which of the seen each pixel shows."""
+
+    images: NDArray[np.uint8]
+    nouns: NDArray[np.uint8]
+    colours: NDArray[np.uint8]
+    truths: list[Annotation]
+    masks: NDArray[np.uint8]
+
+
+def nouns_of(source: Source) -> list[str]:
+    """What the source's things are called, each once, in order."""
+    return list(dict.fromkeys(t.noun for t in source.oracle.things))
+
+
+def pictures(source: Source, renderer: Renderer, n: int, nouns: Sequence[str]) -> Iterator[Batch]:
+    """Batches of pictures until there are n."""
+    done, palette = 0, list(COLOURS)
+    noun_of = np.array([nouns.index(t.noun) + 1 for t in source.oracle.things] + [0, 0], np.uint8)  # hand, and nothing (-1)
     while done < n:
         colours, present = source.draw()
-        drawn = physics_renderer.draw([source.view])
-        images = drawn[source.view.name, "rgb"]
-        told = source.oracle.annotate(source.view, drawn[source.view.name, "segmentation"], colours, present, source.is_eye)
-        keep = min(len(images), n - done)
+        drawn = renderer.draw([source.view])
+        segmentation = drawn[source.view.name, "segmentation"]
+        told = source.oracle.annotate(source.view, segmentation, colours, present, source.is_eye)
+        patches = source.oracle.labels(segmentation[:, PATCH // 2 :: PATCH, PATCH // 2 :: PATCH])
+        numbers = np.array([[palette.index(c) + 1 if c else 0 for c in row] + [0, 0] for row in colours], np.uint8)
+        shown = np.take_along_axis(numbers, patches.reshape(len(patches), -1) % numbers.shape[1], axis=1)
+        keep = min(len(segmentation), n - done)
         done += keep
-        yield images[:keep], told[:keep]
+        images = drawn[source.view.name, "rgb"]
+        masks = _masks(source, segmentation[:keep], told)
+        yield Batch(images[:keep], noun_of[patches][:keep], shown.reshape(patches.shape)[:keep], told[:keep], masks)
+
+
+def _masks(source: Source, segmentation: NDArray[np.int32], truths: Sequence[Annotation]) -> NDArray[np.uint8]:
+    """Place in `seen`, from 1, of what each pixel shows; 0 is anything else. (n, H, W)."""
+    names = [t.name for t in source.oracle.things]
+    labels = source.oracle.labels(segmentation)
+    places = np.zeros((len(labels), len(names) + 2), np.uint8)
+    for row, truth in zip(places, truths, strict=False):
+        for k, seen in enumerate(truth.seen):
+            row[names.index(seen.name)] = k + 1
+    return np.take_along_axis(places, labels.reshape(len(labels), -1) % places.shape[1], axis=1).reshape(labels.shape)
 
 
 def sources(seed: int, held_out: bool, side: int = SIDE, batch: int = BATCH) -> list[tuple[Source, Renderer, float]]:
@@ -126,21 +163,22 @@ def sources(seed: int, held_out: bool, side: int = SIDE, batch: int = BATCH) -> 
     return found
 
 
-def generate(n: int, seed: int, held_out: bool, side: int = SIDE) -> Iterator[tuple[NDArray[np.uint8], list[Annotation]]]:
-    """Batches from all scenes in turn, n pictures in all."""
+def generate(n: int, seed: int, held_out: bool, nouns: list[str], side: int = SIDE) -> Iterator[Batch]:
+    """Batches from all scenes in turn, n pictures in all; the scenes' nouns are appended to `nouns`."""
     found = sources(seed, held_out, side)
     try:
+        nouns.extend(dict.fromkeys(noun for source, _, _ in found for noun in nouns_of(source)))
         shares = np.array([share for _, _, share in found])
         counts = np.floor(shares * n).astype(int)
         counts[0] += n - counts.sum()
-        streams = [pictures(s, r, int(c)) for (s, r, _), c in zip(found, counts, strict=True)]
+        streams = [pictures(s, r, int(c), nouns) for (s, r, _), c in zip(found, counts, strict=True)]
         # In turn by share, so that any beginning of the corpus is a mixture.
         given = np.zeros(len(streams))
         while (given < counts).any():
             k = int(np.where(given < counts, given / np.maximum(counts, 1), np.inf).argmin())
-            images, told = next(streams[k])
-            given[k] += len(images)
-            yield images, told
+            batch = next(streams[k])
+            given[k] += len(batch.truths)
+            yield batch
     finally:
         for _, renderer, _ in found:
             renderer.close()
@@ -155,19 +193,22 @@ def write(folder: Path, n: int, seed: int, held_out: bool, command: str) -> None
     if folder.exists() and any(folder.iterdir()):
         raise InvalidValueError(f"{folder} is not empty, and nothing is overwritten: choose another --out")
     folder.mkdir(parents=True, exist_ok=True)
-    images: list[NDArray[np.uint8]] = []
-    told: list[Annotation] = []
-    part, done, began = 0, 0, time.perf_counter()
-    for some, truths in generate(n, seed, held_out):
-        images.append(some)
-        told += truths
-        done += len(some)
-        if len(told) >= PART or done >= n:
-            np.savez_compressed(folder / f"part-{part:04d}.npz", images=np.concatenate(images))
-            (folder / f"part-{part:04d}.json").write_text(json.dumps([a.to_json() for a in told]))
-            part, images, told = part + 1, [], []
+    waiting: list[Batch] = []
+    nouns: list[str] = []
+    part, held, done, began = 0, 0, 0, time.perf_counter()
+    for batch in generate(n, seed, held_out, nouns):
+        waiting.append(batch)
+        held, done = held + len(batch.truths), done + len(batch.truths)
+        if held >= PART or done >= n:
+            keys = ("images", "nouns", "colours", *(("masks",) if held_out else ()))
+            arrays = {key: np.concatenate([getattr(b, key) for b in waiting]) for key in keys}
+            np.savez_compressed(folder / f"part-{part:04d}.npz", allow_pickle=False, **arrays)
+            lines = [json.dumps(a.to_json()) for b in waiting for a in b.truths]
+            (folder / f"part-{part:04d}.jsonl").write_text("\n".join(lines) + "\n")
+            part, held, waiting = part + 1, 0, []
             print(f"{done}/{n} pictures, {done / (time.perf_counter() - began):.0f} per second", file=sys.stderr)
     about = {"command": command, "n": n, "seed": seed, "held_out": held_out, "side": SIDE, "profile": "fast", "parts": part}
+    about |= {"nouns": nouns, "colours": list(COLOURS), "mujoco": mujoco.__version__}
     (folder / "corpus.json").write_text(json.dumps(about, indent=2) + "\n")
 
 

@@ -105,7 +105,7 @@ class Tableau:
         physics.forward()
         self._hold(with_arm, present)
         colours = paint(physics, self.props, self._paint, rng, n, self.held_out)
-        self._look(present)
+        self._look(present, with_arm & (rng.random(n) < 0.6))
         relight(physics, rng, n, self.held_out)
         physics.forward()
         none = np.full((n, 1), None, object)
@@ -168,6 +168,8 @@ class Tableau:
         tool, turned = self.physics.site_xpos(self.arm.tool), self.physics.site_xmat(self.arm.tool)
         for i in np.flatnonzero(with_arm & (self.rng.random(self.num_sims) < 0.6)):
             free = [j for j in map(names.index, HELD) if not present[i, j]]
+            if not free:
+                continue
             j = int(self.rng.choice(free))
             prop, present[i, j] = self.props[j], True
             upright = np.array(turned[i]) @ np.diag([1.0, -1.0, -1.0])  # the hand points down, the thing stands up
@@ -180,8 +182,8 @@ class Tableau:
             for finger in ("arm/finger_joint1", "arm/finger_joint2"):
                 self.physics.qpos(finger)[i] = (prop.grasp_width_m or 0.04) / 2
 
-    def _look(self, present: NDArray[np.bool_]) -> None:
-        """Stand the camera somewhere around something that there is, looking at it past its middle."""
+    def _look(self, present: NDArray[np.bool_], at_hand: NDArray[np.bool_]) -> None:
+        """Stand the camera around something that there is, or around the hand, looking past its middle."""
         n, rng = self.num_sims, self.rng
         where = np.stack([self.physics.mocap_pos(f"{p.name}/root") for p in self.props], axis=1)
         weight = present / np.maximum(present.sum(axis=1, keepdims=True), 1)
@@ -189,6 +191,8 @@ class Tableau:
         picked = where[np.arange(n), (rng.random(present.shape) * present).argmax(axis=1)]
         target = 0.5 * picked + 0.5 * mean + rng.uniform((-0.06, -0.08, 0), (0.06, 0.08, 0.1), (n, 3))
         target[:, 2] = np.clip(target[:, 2], 0, 0.35)
+        hand = self.physics.site_xpos(self.arm.tool) + rng.uniform(-0.1, 0.1, (n, 3))
+        target = np.where(at_hand[:, None], hand, target)
         # Training sees two bands of azimuth on both sides of the one that tests look from.
         bands = np.radians([[-14, 14]] if self.held_out else [[-75, -15], [15, 75]])
         band = bands[rng.integers(len(bands), size=n)]

@@ -18,6 +18,14 @@ from assets.errors import InvalidValueError, UnknownNameError
 
 HOLDING = ("on", "in")
 
+# Between what is called so and what is not there is a gap, where nobody is asked, so that nobody can argue.
+# How far apart, as a share of the picture's width, two things must be to be left and right of each other.
+APART = 0.06
+# How much nearer one of two must be to be the nearer one, metres.
+NEARER = 0.10
+# Shares of the way that are called so.
+OPENNESS = (("shut", 0.0, 0.03), ("ajar", 0.1, 0.3), ("half open", 0.42, 0.62), ("wide open", 0.8, 1.0))
+
 
 @dataclass(frozen=True)
 class Seen:

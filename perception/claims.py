@@ -14,8 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from assets.errors import InvalidValueError, UnknownNameError
-from perception.annotation import Annotation, Seen
-from perception.questions import APART, NEARER, OPENNESS
+from perception.annotation import APART, NEARER, OPENNESS, Annotation, Seen
 from perception.text import COLOURS
 
 Rng = np.random.Generator

@@ -15,19 +15,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from assets.errors import UnknownNameError
-from perception.annotation import Annotation, Seen
+from perception.annotation import APART, NEARER, OPENNESS, Annotation, Seen, phrases
+from perception.claims import ERRORS, corrupt, write
+from perception.claims import caption as true_facts
 from perception.text import COLOURS
 
 Rng = np.random.Generator
 
-# How far apart, as a share of the picture's width, two things must be to be left and right of each other.
-APART = 0.06
-# How much nearer one of two must be to be the nearer one, metres.
-NEARER = 0.10
 # How much larger one of two must look, ratio of their areas.
 LARGER = 1.7
-# Shares of the way that are called so; between them nobody is asked.
-OPENNESS = (("shut", 0.0, 0.03), ("ajar", 0.1, 0.3), ("half open", 0.42, 0.62), ("wide open", 0.8, 1.0))
 _YES_NO = ("no", "yes")
 
 
@@ -298,11 +294,83 @@ def gaze(scene: Annotation, rng: Rng) -> Question | None:
     return Question("gaze", pick(rng, ("What is in the middle of the picture?", "What does the eye look at?")), answer)
 
 
+def verify(scene: Annotation, rng: Rng) -> Question | None:
+    """Is this statement true? The false ones have one error."""
+    told = true_facts(scene, rng, 1)
+    if not told:
+        return None
+    true, text = bool(rng.integers(2)), write(told)
+    if not true:
+        wrong = [c for error in ERRORS if (c := corrupt(told, scene, rng, error)) is not None]
+        if not wrong:
+            return None
+        text = wrong[int(rng.integers(len(wrong)))].text
+    return Question("verify", f"Is this true? {text}", _YES_NO[true])
+
+
+def success(scene: Annotation, rng: Rng) -> Question | None:
+    """Has this been done? What has not been done has nearly been, or to another thing."""
+    found = [_opened(scene), _picked(scene, rng), _put(scene, rng), _looked(scene, rng)]
+    asked = [one for one in found if one is not None]
+    if not asked:
+        return None
+    task, done = asked[int(rng.integers(len(asked)))]
+    return Question("success", f"Is this done: {task}?", _YES_NO[done])
+
+
+def _opened(scene: Annotation) -> tuple[str, bool] | None:
+    for name, share in sorted(scene.openings.items()):
+        if share >= 0.8 or share <= 0.62:
+            return f"open the {name} wide", share >= 0.8
+    return None
+
+
+def _picked(scene: Annotation, rng: Rng) -> tuple[str, bool] | None:
+    asked = holding(scene, rng)
+    if asked is None or "the gripper hold the" not in asked.prompt:
+        return None
+    return f"pick up {asked.prompt.split('hold ', 1)[1].rstrip('?')}", asked.answer == "yes"
+
+
+def _put(scene: Annotation, rng: Rng) -> tuple[str, bool] | None:
+    asked = support(scene, rng)
+    if asked is None:
+        return None
+    return f"put {asked.prompt.removeprefix('Is ').rstrip('?')}", asked.answer == "yes"
+
+
+def _looked(scene: Annotation, rng: Rng) -> tuple[str, bool] | None:
+    if not scene.is_eye or not scene.seen:
+        return None
+    there = bool(rng.integers(2))
+    for k in rng.permutation(len(scene.seen)):
+        thing, phrase = scene.seen[k], referring(scene.seen[k], scene, rng)
+        if phrase is not None and (thing.name == scene.gaze) == there:
+            return f"look at {phrase}", there
+    return None
+
+
+def describe(scene: Annotation, rng: Rng) -> Question | None:
+    """A caption: what there is from left to right, how far the door is open, what is held. One picture has one."""
+    coloured = sorted((s for s in scene.seen if s.colour), key=lambda s: s.centre[0])
+    if not coloured:
+        return None
+    told = [f"From left to right: {phrases(coloured)}."]
+    for name, share in sorted(scene.openings.items()):
+        word = next((told for told, low, high in OPENNESS if low <= share <= high), None)
+        if word is not None:
+            told.append(f"The {name} is {word}.")
+    holder = next((s for s in coloured if s.name == scene.held), None)
+    if holder is not None and scene.gripper:
+        told.append(f"The gripper holds {holder.phrase}.")
+    return Question("describe", pick(rng, ("Describe the picture.", "What is to be seen?")), " ".join(told))
+
+
 KINDS: dict[str, Callable[[Annotation, Rng], Question | None]] = {
     f.__name__: f
     for f in (
         box, point, colour, noun, exists, count_colour, count_things, left_right, nearer, larger, region, support, openness,
-        is_open, holding, held, gaze,
+        is_open, holding, held, gaze, verify, success, describe,
     )
 }  # fmt: skip
 

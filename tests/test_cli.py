@@ -44,7 +44,8 @@ def test_a_verbs_help_shows_its_choices(capsys: pytest.CaptureFixture[str]) -> N
     cli.run(["train", "--help"])
     said = capsys.readouterr().out
     for group, choices in groups().items():
-        assert f"  {group}={'|'.join(choices)}" in said
+        used = group != "vlm"  # what no verb's configuration has yet is not offered
+        assert (f"  {group}={'|'.join(choices)}" in said) is used
     assert "checkpoint_every: 50000" in said
 
 

@@ -23,7 +23,19 @@ MODULES = sorted(
 # The module that is OpenGL, imported by the first draw alone.
 DRAWS = {"envs.egl"}
 # Heavy, and of no use to somebody who only lists environments or reads an error.
-SIMULATORS = ("mujoco", "OpenGL", "torch", "cv2", "stable_baselines3", "hydra", "minari", "av")
+SIMULATORS = (
+    "mujoco",
+    "OpenGL",
+    "torch",
+    "cv2",
+    "stable_baselines3",
+    "hydra",
+    "minari",
+    "av",
+    "transformers",
+    "open3d",
+    "httpx",
+)
 
 
 def python(code: str, *flags: str, **variables: str) -> subprocess.CompletedProcess[str]:

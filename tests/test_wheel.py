@@ -132,7 +132,7 @@ from agents.config import groups, load, verbs
 for verb in verbs():
     load(verb)
 for group, choices in groups().items():
-    for choice in choices:
+    for choice in choices if group in load("train") else ():
         load("train", [f"{group}={choice}"])
 assert run(["list"]) == 0
 assert run(["train", "--help"]) == 0

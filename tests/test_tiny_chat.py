@@ -1,0 +1,119 @@
+"""The tiny chat model: packed training sees what generation sees, it learns, it resumes exactly, and transformers loads it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from agents import checkpoint, train
+from agents.run import Run
+from agents.tiny_vlm import TinyChatLearner, export
+from assets.errors import InvalidValueError, UnknownNameError
+from envs import corpus as writing
+from perception.questions import KINDS
+from perception.tiny import chat
+from perception.vlm.base import Answerer, Grounder
+from perception.vlm.judge import Believer
+from perception.vlm.tiny import TinyChat
+
+SMALL = {"width": 48, "depth": 1, "heads": 2, "batch_size": 4, "questions": 4, "threads": 1, "half": False}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("corpus") / "small"
+    writing.main(["--n", "128", "--out", str(out)])
+    return out
+
+
+def learner(folder: Path, **more: object) -> TinyChatLearner:
+    return TinyChatLearner(None, str(folder), **{**SMALL, **more})  # pyright: ignore[reportArgumentType]
+
+
+def test_a_packed_question_is_answered_as_if_it_were_alone(folder: Path) -> None:
+    made = learner(folder, width=64, depth=2)
+    processor = chat.make_processor(made.tokenizer)
+    images = np.random.default_rng(0).integers(0, 256, (2, 128, 128, 3), np.uint8)
+    talks = [[("Count the objects.", "3"), ("Box the mug.", "no")], [("Is there a red cube?", "yes")]]
+    made.model.eval()
+    with torch.no_grad():
+        packed = chat.Packed(made.tokenizer, talks)
+        logits, wanted, _ = chat.packed_logits(made.model, chat.to_pixels(images), packed)
+        row = 0
+        for image, talk in zip(images, talks, strict=True):
+            for prompt, answer in talk:
+                said = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": prompt}]}]
+                text = made.tokenizer.apply_chat_template(said, chat_template=chat.TEMPLATE, tokenize=False) + answer
+                inputs = processor(images=[[image]], text=[text], return_tensors="pt")
+                alone = made.model(**inputs).logits[0]
+                count = len(made.tokenizer(answer, add_special_tokens=False)["input_ids"])
+                torch.testing.assert_close(alone[-count - 1 :], logits[row : row + count + 1], atol=2e-4, rtol=1e-3)
+                assert made.tokenizer.decode(wanted[row : row + count]) == answer
+                row += count + 1
+    assert row == len(logits)
+
+
+def test_it_learns_and_resumes_exactly(folder: Path, tmp_path: Path) -> None:
+    whole = learner(folder, learning_rate=3e-3, warmup_steps=2)
+    first = whole.advance(4)
+    checkpoint.save_step({"learner": whole.state()}, tmp_path, 4, 1)
+    last = whole.advance(4)
+    assert last["train/loss"] < first["train/loss"]
+    again = learner(folder, learning_rate=3e-3, warmup_steps=2)
+    again.load_state(checkpoint.load_last(tmp_path)[1]["learner"])
+    assert again.steps == 4
+    assert again.advance(4)["train/loss"] == last["train/loss"]
+    for a, b in zip(whole.model.state_dict().values(), again.model.state_dict().values(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_a_run_is_exported_and_loaded_by_transformers(folder: Path, tmp_path: Path) -> None:
+    settings = [f"agent.{key}={value}" for key, value in SMALL.items()]
+    arguments = ["agent=tiny_vlm", f"agent.corpus={folder}", *settings, "num_envs=1", "env.resolution=8", "logger=jsonl"]
+    run = train.main([*arguments, "steps=3", "checkpoint_every=2", "seed=1", f"run={tmp_path / 'run'}"])
+    assert run.metrics()[-1]["step"] == 3
+    name = export(Run.open(run.folder), tmp_path / "model")
+    assert name.endswith("3")
+    assert sum(f.stat().st_size for f in (tmp_path / "model").glob("*.safetensors")) < 5e6
+    model = TinyChat(tmp_path / "model", batch_size=2)
+    assert isinstance(model, Answerer)
+    assert isinstance(model, Grounder)
+    assert isinstance(model, Believer)
+    images = np.random.default_rng(1).integers(0, 256, (3, 128, 128, 3), np.uint8)
+    model._longest = 4
+    assert len(model.answer(images, ["Count the objects."] * 3)) == 3
+    assert len(model.ground(images, ["the mug"] * 3)) == 3
+    p = model.yes_probability(images, ["Is there a red cube?"] * 3)
+    assert p.shape == (3,)
+    assert ((p > 0) & (p < 1)).all()
+    found = model.parse(['[{"bbox_2d": [0, 64, 64, 128], "label": "mug"}]'], np.zeros((1, 256, 512, 3), np.uint8))
+    assert found[0].boxes.tolist() == [[0, 128, 256, 256]]
+    _, saved = checkpoint.load_last(run.checkpoints)
+    assert saved["learner"]["steps"] == 3
+
+
+def test_refusals(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(UnknownNameError, match=r"unknown kind of question 'boxes': did you mean 'box'"):
+        learner(folder, weights={"boxes": 2.0})
+    with pytest.raises(InvalidValueError, match="batch_size and questions must be >= 1, got 0 and 4"):
+        learner(folder, batch_size=0)
+    with pytest.raises(InvalidValueError, match="holds no whole corpus"):
+        learner(tmp_path)
+    with pytest.raises(InvalidValueError, match=r"holds no tiny chat model: it has no config\.json"):
+        TinyChat(tmp_path)
+    made = learner(folder)
+    with pytest.raises(InvalidValueError, match="does not act; evaluate it with"):
+        made.act({})
+    saved = made.state()
+    with pytest.raises(InvalidValueError, match="is not the one that this training began with"):
+        made.load_state({**saved, "tokenizer": "{}"})
+
+
+def test_numbers_of_a_picture_are_single_tokens(folder: Path) -> None:
+    made = learner(folder)
+    assert set(KINDS) >= {"box", "point"}
+    whole = [n for n in range(129) if len(made.tokenizer(f", {n}", add_special_tokens=False)["input_ids"]) == 2]
+    assert len(whole) > 100  # of a corpus so small; of a large one all are
