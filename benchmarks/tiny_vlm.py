@@ -1,7 +1,7 @@
-"""How well the tiny models see: every figure with the picture, and with a black one in its place.
+"""How well the tiny chat model sees: every figure with the picture, and answers with a black one in its place too.
 
-    python -m benchmarks.tiny_vlm --corpus outputs/corpus/test             prints
-    python -m benchmarks.tiny_vlm --corpus outputs/corpus/test --publish   also writes docs/results/tiny_vlm.json
+    python -m benchmarks.tiny_vlm --run outputs/tiny_chat --corpus outputs/corpus/test             prints
+    python -m benchmarks.tiny_vlm --run outputs/tiny_chat --corpus outputs/corpus/test --publish   also writes docs/results
 
 The corpus is held out: `python -m envs.corpus --n 3000 --seed 1 --held-out --out outputs/corpus/test`. Intervals are bootstraps
 over pictures.
@@ -9,18 +9,28 @@ over pictures.
 
 from __future__ import annotations
 
+import argparse
+import shlex
+import sys
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
+from agents.run import Run
+from agents.show import say, table
+from agents.tiny_vlm import export
+from benchmarks import results
+from benchmarks.results import Row
 from perception.annotation import box_iou
 from perception.corpus import Corpus
 from perception.questions import KINDS, Question, ask
+from perception.vlm.tiny import TinyChat
 
 GROUNDING = ("box", "point")
 UNSCORED = (*GROUNDING, "describe")
@@ -108,3 +118,58 @@ def by_kind(asked: Sequence[Asked], right: NDArray[np.float64]) -> dict[str, flo
     """Share of right answers of each kind of question."""
     kinds = np.array([a.question.kind for a in asked])
     return {kind: float(right[kinds == kind].mean()) for kind in KINDS if (kinds == kind).any()}
+
+
+def measure(model: TinyChat, corpus: Corpus, seed: int = 0) -> tuple[list[Row], dict[str, float]]:
+    """Every figure of a chat model as rows, and the share of right answers by kind of question."""
+    asked = questions(corpus, seed)
+
+    def of(*kinds: str) -> tuple[list[Asked], NDArray[np.uint8], NDArray[np.int64]]:
+        chosen = [a for a in asked if a.question.kind in kinds]
+        index = np.array([a.index for a in chosen])
+        return chosen, corpus.images[index], index
+
+    rows = []
+
+    def add(metric: str, groups: NDArray[np.int64], figure: Callable[[NDArray[np.int64]], float]) -> None:
+        rows.append(Row("tiny", metric, *interval(groups, figure, seed), len(groups), (seed,)))
+
+    boxes, images, where = of("box")
+    overlap = right_boxes(model, corpus, boxes, images)
+    add("grounding_acc50", where, lambda k: float((overlap[k] >= 0.5).mean()))
+    points, images, where = of("point")
+    hit = right_points(model, corpus, points, images)
+    add("point_in_mask", where, lambda k: float(hit[k].mean()))
+    answers, images, where = of(*(kind for kind in KINDS if kind not in UNSCORED))
+    right, blind = right_answers(model, answers, images), right_answers(model, answers, np.zeros_like(images))
+    add("qa_accuracy", where, lambda k: float(right[k].mean()))
+    add("qa_accuracy_blind", where, lambda k: float(blind[k].mean()))
+    rows.append(Row("tiny", "qa_majority", majority(answers), None, None, 1, (seed,)))
+    done, images, where = of("success")
+    belief = model.yes_probability(images, [a.question.prompt for a in done])
+    truth = np.array([a.question.answer == "yes" for a in done])
+    add("success_auroc", where, lambda k: auroc(belief[k], truth[k]))
+    return rows, by_kind(answers, right)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.tiny_vlm", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--run", type=Path, required=True, help="run folder of saccade train agent=tiny_vlm")
+    parser.add_argument("--corpus", type=Path, required=True, help="a held-out corpus")
+    parser.add_argument("--limit", type=int, default=None, help="pictures (default: all)")
+    parser.add_argument("--publish", action="store_true", help="write docs/results/tiny_vlm.json")
+    arguments = parser.parse_args(argv)
+    folder = arguments.run / "export"
+    say(f"checkpoint {export(Run.open(arguments.run), folder)}, exported to {folder}")
+    rows, kinds = measure(TinyChat(folder), Corpus(arguments.corpus, arguments.limit))
+    table(("metric", "value", "low", "high", "n"), [(r.metric, r.value, r.low, r.high, r.n) for r in rows])
+    table(("kind of question", "right"), [(kind, f"{share:.3f}") for kind, share in kinds.items()])
+    if arguments.publish:
+        command = shlex.join(["python", "-m", "benchmarks.tiny_vlm", *(sys.argv[1:] if argv is None else argv)])
+        say(f"written: {results.write('tiny_vlm', command, rows)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -117,3 +117,40 @@ def test_numbers_of_a_picture_are_single_tokens(folder: Path) -> None:
     assert set(KINDS) >= {"box", "point"}
     whole = [n for n in range(129) if len(made.tokenizer(f", {n}", add_special_tokens=False)["input_ids"]) == 2]
     assert len(whole) > 100  # of a corpus so small; of a large one all are
+
+
+def test_its_benchmark_counts_what_is_right(tmp_path: Path) -> None:
+    from benchmarks.tiny_vlm import auroc, interval, majority, measure, questions
+    from perception.corpus import Corpus
+    from perception.vlm.parse import parse
+
+    folder = tmp_path / "held"
+    writing.main(["--n", "40", "--held-out", "--out", str(folder)])
+    corpus = Corpus(folder)
+    asked = questions(corpus)
+
+    class Perfect:
+        """Knows the answers to pictures that are not black."""
+
+        known = {(corpus.images[a.index].tobytes(), a.question.prompt): a.question.answer for a in asked}  # noqa: RUF012
+
+        def answer(self, images: np.ndarray, prompts: list[str]) -> list[str]:
+            return [self.known.get((i.tobytes(), p), "no") for i, p in zip(images, prompts, strict=True)]
+
+        def parse(self, answers: list[str], images: np.ndarray) -> list[object]:
+            return [parse(text, "qwen_absolute", 128, 128) for text in answers]
+
+        def yes_probability(self, images: np.ndarray, prompts: list[str]) -> np.ndarray:
+            return np.array([float(a == "yes") for a in self.answer(images, prompts)], np.float32)
+
+    rows, kinds = measure(Perfect(), corpus)  # pyright: ignore[reportArgumentType]
+    found = {row.metric: row.value for row in rows}
+    for metric in ("grounding_acc50", "point_in_mask", "qa_accuracy", "success_auroc"):
+        assert found[metric] == 1, metric
+    assert found["qa_accuracy_blind"] < found["qa_majority"] + 0.05
+    assert set(kinds.values()) == {1.0}
+    assert 0 < majority(asked) < 1
+    assert auroc(np.array([0.1, 0.5, 0.5, 0.9]), np.array([False, False, True, True])) == 0.875
+    value, low, high = interval(np.repeat(np.arange(20), 2), lambda k: float((k % 4 < 2).mean()))
+    assert value == 0.5
+    assert 0.2 < low < 0.5 < high < 0.8
