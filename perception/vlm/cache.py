@@ -10,8 +10,9 @@ import hashlib
 import json
 import sqlite3
 import threading
+import time
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -118,7 +119,7 @@ class Cache:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             disk = sqlite3.connect(self._path, timeout=30, check_same_thread=False, isolation_level=None)
             try:
-                _prepare(disk)
+                _patiently(_prepare, disk)
             except BaseException:
                 disk.close()
                 raise
@@ -174,3 +175,15 @@ def _prepare(disk: sqlite3.Connection) -> None:
     # Written ahead and without waiting for the disk: losing the last answers in a power cut costs nothing but asking again.
     disk.execute("pragma journal_mode = wal")
     disk.execute("pragma synchronous = normal")
+
+
+def _patiently(work: Callable[[sqlite3.Connection], None], disk: sqlite3.Connection, seconds: float = 30.0) -> None:
+    """Do what SQLite's own timeout does not cover: turning a new file to write-ahead logging while others open it."""
+    until = time.monotonic() + seconds
+    while True:
+        try:
+            return work(disk)
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > until:
+                raise
+            time.sleep(0.02)
