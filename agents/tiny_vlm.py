@@ -1,24 +1,25 @@
 """Training the tiny chat model on a corpus of annotated pictures: next-token prediction of exact answers.
 
-A picture is seen once per update and asked many questions. While it is young, the vision tower also learns what every patch
-shows and how far that reaches, from the same truth; those heads are thrown away afterwards. Everything drawn is a function of
-(seed, update), so that a resumed training goes on exactly.
+A picture is seen once per update and asked many questions. While it is young, the model also learns what every patch shows, how
+far that reaches, and in which cells of the picture an asked place lies, from the same truth; those heads are thrown away
+afterwards.
 """
 
 from __future__ import annotations
 
 import time
+from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional
 
 from agents import checkpoint
+from agents.lessons import Lesson, Lessons
 from agents.run import Run
 from assets.errors import InvalidValueError, UnknownNameError
 from perception.corpus import Corpus
@@ -29,6 +30,7 @@ from perception.tiny import chat
 _BOXES = 5.0
 # Pictures whose questions the tokenizer is trained on.
 _READ = 3000
+_SIZES = ("width", "depth", "vision_depth", "heads")
 
 
 class TinyChatLearner:
@@ -48,9 +50,11 @@ class TinyChatLearner:
         half: compute in bfloat16 where that is safe.
         warmup_steps: updates until then.
         decay_steps: updates until it has fallen to a hundredth, along a half cosine.
-        dense: weight of what patches show, falling to nothing in `dense_steps` updates.
+        dense: weight of what patches show and of where answers lie, falling to nothing in `dense_steps` updates.
         dense_steps: see `dense`.
-        width, depth, heads: of both towers.
+        silent_steps: updates from the beginning in which nothing is asked and only the vision tower learns, which takes half as long.
+        width, heads: of both towers.
+        depth, vision_depth: layers of the text and of the vision tower.
     """
 
     def __init__(
@@ -69,10 +73,12 @@ class TinyChatLearner:
         warmup_steps: int = 200,
         decay_steps: int = 20_000,
         dense: float = 1.0,
-        dense_steps: int = 10_000,
+        dense_steps: int = 20_000,
+        silent_steps: int = 2500,
         width: int = 192,
         depth: int = 4,
-        heads: int = 6,
+        vision_depth: int = 6,
+        heads: int = 3,
     ) -> None:
         del env
         for kind in weights or {}:
@@ -82,20 +88,23 @@ class TinyChatLearner:
             raise InvalidValueError(f"batch_size and questions must be >= 1, got {batch_size} and {questions}")
         if threads:
             torch.set_num_threads(threads)
-        self._corpus, self._seed = Corpus(corpus), seed
-        self._batch_size, self._questions = batch_size, questions
-        self._weights = {kind: float((weights or {}).get(kind, 1.0)) for kind in KINDS}
+        self._corpus, self._seed, self._batch_size = Corpus(corpus), seed, batch_size
         self._warmup, self._decay = warmup_steps, decay_steps
         self._dense, self._dense_steps = dense, dense_steps
         self.device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
         self.tokenizer = chat.make_tokenizer(self._texts())
-        self.model = chat.make_model(self.tokenizer, width, depth, heads, seed).to(self.device)
+        wanted = {kind: float((weights or {}).get(kind, 1.0)) for kind in KINDS}
+        self._lessons = Lessons(self._corpus, self.tokenizer, seed, batch_size, questions, wanted, silent_steps)
+        self.model = chat.make_model(self.tokenizer, width, depth, vision_depth, heads, seed).to(self.device)
+        if self.device.type == "cpu":  # where every head's products in full are faster than fused attention's backward pass
+            self.model.model.vision_model.set_attn_implementation("eager")
         nouns, colours = self._corpus.names
         self._heads = nn.ModuleDict(
             {
                 "nouns": nn.Linear(width, len(nouns) + 1),
                 "colours": nn.Linear(width, len(colours) + 1),
                 "boxes": nn.Linear(width, 4),
+                "where": nn.Linear(width, width),
             }
         ).to(self.device)
         self._optimizers = _optimizers(self.model, self._heads, learning_rate, matrix_rate)
@@ -107,44 +116,6 @@ class TinyChatLearner:
         rng = np.random.default_rng((self._seed, 0))
         asked = [q for k in range(min(_READ, len(self._corpus))) for q in ask(self._corpus.annotation(k), rng)]
         return [text for q in asked for text in (q.prompt, q.answer)]
-
-    def _batch(self, step: int) -> tuple[torch.Tensor, chat.Packed, dict[str, torch.Tensor]]:
-        """Pictures, packed questions and what the patches show, for one update."""
-        rng = np.random.default_rng((self._seed, 1, step))
-        chosen = rng.integers(len(self._corpus), size=self._batch_size)
-        talks = [self._talk(int(k), rng) for k in chosen]
-        patches = {
-            "nouns": torch.from_numpy(self._corpus.nouns[chosen].astype(np.int64)),
-            "colours": torch.from_numpy(self._corpus.colours[chosen].astype(np.int64)),
-            "boxes": torch.from_numpy(np.stack([self._boxes(int(k)) for k in chosen])),
-        }
-        return chat.to_pixels(self._corpus.images[chosen]), chat.Packed(self.tokenizer, talks), patches
-
-    def _boxes(self, index: int) -> NDArray[np.float32]:
-        """The box of what each patch of a picture shows, as shares of the picture; NaN where it shows nothing. (h, w, 4)."""
-        nouns, colours = self._corpus.nouns[index], self._corpus.colours[index]
-        names, palette = self._corpus.names
-        scene, (height, width) = self._corpus.annotation(index), nouns.shape
-        out = np.full((height, width, 4), np.nan, np.float32)
-        v, u = np.mgrid[:height, :width] + 0.5
-        for thing in scene.seen:
-            x1, y1, x2, y2 = box = np.array(thing.box) / scene.width
-            number = palette.index(thing.colour) + 1 if thing.colour else 0
-            mine = (nouns == names.index(thing.noun) + 1) & ((colours == number) | (colours == 0))
-            mine &= (u > x1 * width) & (u < x2 * width) & (v > y1 * height) & (v < y2 * height)
-            out[mine] = box
-        return out
-
-    def _talk(self, index: int, rng: np.random.Generator) -> list[tuple[str, str]]:
-        """Questions about one picture, drawn by the weights of their kinds; a kind may come again, about something else."""
-        scene = self._corpus.annotation(index)
-        asked = [q for _ in range(2) for q in ask(scene, rng)]
-        if not asked:
-            return [("Count the objects.", "0")]
-        weight = np.array([self._weights[q.kind] for q in asked])
-        count = min(self._questions, int((weight > 0).sum()))
-        picked = rng.choice(len(asked), count, replace=False, p=weight / weight.sum())
-        return [(asked[k].prompt, asked[k].answer) for k in picked]
 
     def _set_rate(self) -> float:
         done = self.steps
@@ -158,46 +129,58 @@ class TinyChatLearner:
 
     def advance(self, steps: int) -> dict[str, float]:
         """Do so many updates; returns mean losses since the last call."""
-        began, sums, right = time.perf_counter(), np.zeros(5), 0
-        count, share = max(1, min(steps, 50)), 0.0
+        began, count, told = time.perf_counter(), max(1, min(steps, 50)), defaultdict[str, list[float]](list)
         self.model.train()
         for _ in range(count):
             share = self._set_rate()
-            pixels, packed, patches = self._batch(self.steps)
-            loss, parts = self._loss(pixels, packed, patches)
+            losses = self._losses(self._lessons[self.steps])
             for optimizer in self._optimizers:
                 optimizer.zero_grad(set_to_none=True)
-            loss.backward()
+            weights = self._dense_weights() | {"answer": 1.0}
+            torch.stack([weights[name] * loss for name, loss in losses.items()]).sum().backward()
             nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
             for optimizer in self._optimizers:
                 optimizer.step()
             self.steps += 1
-            sums += parts
-            right += 1
-        answer, token, nouns, colours, boxes = sums / right
-        return {
-            "train/loss": float(answer), "train/token_accuracy": float(token), "train/noun_loss": float(nouns),
-            "train/colour_loss": float(colours), "train/box_loss": float(boxes),
-            "train/rate_share": float(share),
-            "time/pictures_per_s": count * self._batch_size / (time.perf_counter() - began),
-        }  # fmt: skip
+            told["train/rate_share"].append(share)
+            for name, loss in losses.items():
+                told[f"train/{name}_loss"].append(loss.item())
+        means = {name: float(np.mean(values)) for name, values in told.items()}
+        return {**means, "time/pictures_per_s": count * self._batch_size / (time.perf_counter() - began)}
 
-    def _loss(self, pixels: torch.Tensor, packed: chat.Packed, patches: Mapping[str, torch.Tensor]) -> tuple[Any, Any]:
-        packed.to(self.device)
+    def _dense_weights(self) -> dict[str, float]:
+        weight = self._dense * max(0.0, 1 - self.steps / max(1, self._dense_steps))
+        return {"nouns": weight, "colours": weight, "boxes": _BOXES * weight, "where": weight}
+
+    def _losses(self, lesson: Lesson) -> dict[str, torch.Tensor]:
+        """What is learned from one lesson: name of a loss -> its value."""
+        pixels, packed = lesson.pixels.to(self.device), lesson.packed
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self._half):
-            logits, wanted, seen = chat.packed_logits(self.model, pixels.to(self.device), packed)
-        answer, seen = functional.cross_entropy(logits.float(), wanted), seen.float()
-        shown = {
-            name: functional.cross_entropy(self._heads[name](seen).flatten(0, 1), patches[name].flatten().to(self.device))
-            for name in ("nouns", "colours")
-        }
-        boxes = patches["boxes"].flatten(0, 2).to(self.device)
+            if packed is None:
+                return self._patch_losses(self.model.model.vision_model(pixel_values=pixels).last_hidden_state, lesson)
+            packed.to(self.device)
+            heard = chat.hear(self.model, pixels, packed)
+        answer = functional.cross_entropy(heard.logits.float(), heard.wanted)
+        where = self._where_loss(heard, packed, lesson.where.to(self.device))
+        return {"answer": answer, "where": where, **self._patch_losses(heard.patches, lesson)}
+
+    def _patch_losses(self, patches: torch.Tensor, lesson: Lesson) -> dict[str, torch.Tensor]:
+        told, out = patches.float(), dict[str, torch.Tensor]()
+        for name, truth in (("nouns", lesson.nouns), ("colours", lesson.colours)):
+            out[name] = functional.cross_entropy(self._heads[name](told).flatten(0, 1), truth.flatten().to(self.device))
+        boxes = lesson.boxes.flatten(0, 2).to(self.device)
         there = torch.isfinite(boxes[:, 0])
-        apart = functional.l1_loss(self._heads["boxes"](seen).flatten(0, 1)[there], boxes[there]) if there.any() else answer * 0
-        dense = self._dense * max(0.0, 1 - self.steps / max(1, self._dense_steps))
-        accuracy = (logits.argmax(dim=1) == wanted).float().mean()
-        parts = np.array([answer.item(), accuracy.item(), shown["nouns"].item(), shown["colours"].item(), apart.item()])
-        return answer + dense * (shown["nouns"] + shown["colours"] + _BOXES * apart), parts
+        apart = functional.l1_loss(self._heads["boxes"](told).flatten(0, 1)[there], boxes[there], reduction="sum")
+        out["boxes"] = apart / max(1, 4 * int(there.sum()))
+        return out
+
+    def _where_loss(self, heard: chat.Heard, packed: chat.Packed, where: torch.Tensor) -> torch.Tensor:
+        """Whoever is about to tell a place knows in which cells of the picture it lies."""
+        asked = where.sum(dim=1) > 0
+        query = self._heads["where"](heard.asked[asked].float())
+        places = heard.places[packed.ends[asked, 0]].float()
+        scores = torch.einsum("qd,qpd->qp", query, places) / query.shape[1] ** 0.5
+        return -(where[asked] * scores.log_softmax(dim=1)).sum() / max(1, int(asked.sum()))
 
     # -- checkpoints ---------------------------------------------------------------------------------------------------
 
@@ -248,7 +231,7 @@ def export(run: Run, folder: Path) -> str:
     at, saved = checkpoint.load_last(run.checkpoints)
     learned, agent = saved["learner"], run.config.agent
     tokenizer = chat.read_tokenizer(learned["tokenizer"])
-    model = chat.make_model(tokenizer, int(agent.width), int(agent.depth), int(agent.heads))
+    model = chat.make_model(tokenizer, *(int(agent[k]) for k in _SIZES))
     model.load_state_dict(checkpoint.to_tensors(learned["policy"]))
     model.half().save_pretrained(folder)
     chat.make_processor(tokenizer).save_pretrained(folder)

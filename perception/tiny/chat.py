@@ -7,11 +7,14 @@ template, `generate`. Only the sizes are ours, and the training.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from itertools import chain
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+
+from perception.tiny.priming import prime_numbers, prime_vision
 
 SIDE, PATCH, SHUFFLE = 128, 8, 2
 IMAGE_TOKENS = (SIDE // PATCH // SHUFFLE) ** 2
@@ -40,7 +43,8 @@ def make_tokenizer(texts: Iterable[str], vocabulary: int = 1024) -> Any:
     bpe.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     trainer = trainers.BpeTrainer(vocab_size=vocabulary, special_tokens=list(SPECIAL), initial_alphabet=alphabet)
-    bpe.train_from_iterator(texts, trainer)
+    every = " ".join(f"{k} [{k}]" for k in range(SIDE + 1))
+    bpe.train_from_iterator(chain(texts, [every, every]), trainer)
     bpe.add_tokens(list(GLUE))
     return _wrapped(bpe)
 
@@ -73,7 +77,9 @@ def make_processor(tokenizer: Any) -> Any:
     return Idefics3Processor(images, tokenizer, image_seq_len=IMAGE_TOKENS, chat_template=TEMPLATE)
 
 
-def make_model(tokenizer: Any, width: int = 192, depth: int = 4, heads: int = 6, seed: int = 0) -> Any:
+def make_model(
+    tokenizer: Any, width: int = 192, depth: int = 4, vision_depth: int = 6, heads: int = 3, seed: int = 0
+) -> Any:
     """A fresh model, a pure function of its sizes and the seed."""
     from transformers import Idefics3Config, Idefics3ForConditionalGeneration, LlamaConfig
 
@@ -85,14 +91,17 @@ def make_model(tokenizer: Any, width: int = 192, depth: int = 4, heads: int = 6,
     config = Idefics3Config(
         text_config=text.to_dict(),
         vision_config={
-            "hidden_size": width, "intermediate_size": width * 3, "num_hidden_layers": depth, "num_attention_heads": heads,
-            "image_size": SIDE, "patch_size": PATCH,
+            "hidden_size": width, "intermediate_size": width * 3, "num_hidden_layers": vision_depth,
+            "num_attention_heads": heads, "image_size": SIDE, "patch_size": PATCH,
         },
         scale_factor=SHUFFLE, image_token_id=tokenizer.convert_tokens_to_ids(IMAGE), tie_word_embeddings=True,
     )  # fmt: skip
     config.pad_token_id = tokenizer.pad_token_id
     torch.manual_seed(seed)
     model = Idefics3ForConditionalGeneration(config)
+    prime_vision(model.model.vision_model)
+    said = {token: text.lstrip("Ġ") for text, token in tokenizer.get_vocab().items()}
+    prime_numbers(model.get_input_embeddings().weight, {t: int(n) for t, n in said.items() if n.isdecimal()}, SIDE)
     model.generation_config.pad_token_id = tokenizer.pad_token_id
     model.generation_config.eos_token_id = tokenizer.eos_token_id
     return model
@@ -111,6 +120,7 @@ class Packed:
         mask: (B, 1, L, L) bool: a token sees the picture and what stands before it in its own question.
         positions: (B, L): every question begins where the picture ends.
         labels: (B, L) the token that follows, -100 where it is not the answer's.
+        ends: (questions, 2): the picture and the position at which the answer to each begins to be said.
     """
 
     def __init__(self, tokenizer: Any, talks: Sequence[Sequence[tuple[str, str]]]) -> None:
@@ -118,12 +128,13 @@ class Packed:
         head = [ids(START), ids(FAKE), ids(GLOBAL), *[ids(IMAGE)] * IMAGE_TOKENS, ids(FAKE)]
         end, flat = ids(END), [text for talk in talks for pair in talk for text in pair]
         encoded = iter(tokenizer(flat, add_special_tokens=False)["input_ids"])
-        rows = []
-        for talk in talks:
+        rows, ends = [], []
+        for number, talk in enumerate(talks):
             tokens, blocks, places, labels = list(head), [0] * len(head), list(range(len(head))), [-100] * len(head)
             for k in range(len(talk)):
                 prompt, answer = next(encoded), next(encoded)
                 block = [*prompt, end, *answer]
+                ends.append((number, len(tokens) + len(prompt)))
                 tokens += block
                 blocks += [k + 1] * len(block)
                 places += range(len(head), len(head) + len(block))
@@ -136,20 +147,35 @@ class Packed:
         same = blocks_[:, :, None] == blocks_[:, None, :]
         causal = torch.ones(length, length, dtype=torch.bool).tril()
         self.mask = ((same | (blocks_[:, None, :] == 0)) & causal)[:, None]
+        self.ends = torch.tensor(ends, dtype=torch.long)
 
     def to(self, device: torch.device) -> None:
         """Move everything to a device."""
-        self.input_ids, self.positions, self.labels, self.mask = (
-            x.to(device) for x in (self.input_ids, self.positions, self.labels, self.mask)
+        self.input_ids, self.positions, self.labels, self.mask, self.ends = (
+            x.to(device) for x in (self.input_ids, self.positions, self.labels, self.mask, self.ends)
         )
 
 
-def packed_logits(model: Any, pixels: torch.Tensor, packed: Packed) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Logits where an answer's token is to be said, the tokens, and the vision tower's last states.
+class Heard(NamedTuple):
+    """What a model makes of packed questions.
 
-    Returns:
-        (T, V), (T,), (B, patches, width).
+    Attributes:
+        logits: (T, V) where a token of an answer is to be said.
+        wanted: (T,) those tokens.
+        patches: (B, patches, width), the vision tower's last states.
+        places: (B, `IMAGE_TOKENS`, width), the text tower's last states at the picture, row by row.
+        asked: (questions, width), the same where each answer begins.
     """
+
+    logits: torch.Tensor
+    wanted: torch.Tensor
+    patches: torch.Tensor
+    places: torch.Tensor
+    asked: torch.Tensor
+
+
+def hear(model: Any, pixels: torch.Tensor, packed: Packed) -> Heard:
+    """Run a model over pictures and the questions about them."""
     inner = model.model
     seen = inner.vision_model(pixel_values=pixels).last_hidden_state
     image = inner.connector(seen)
@@ -160,4 +186,6 @@ def packed_logits(model: Any, pixels: torch.Tensor, packed: Packed) -> tuple[tor
         inputs_embeds=embeds, attention_mask=packed.mask, position_ids=packed.positions, use_cache=False
     ).last_hidden_state
     said = packed.labels >= 0
-    return model.lm_head(hidden[said]), packed.labels[said], seen
+    first = 3  # places of the picture follow START, FAKE and GLOBAL
+    places, asked = hidden[:, first : first + IMAGE_TOKENS], hidden[packed.ends[:, 0], packed.ends[:, 1]]
+    return Heard(model.lm_head(hidden[said]), packed.labels[said], seen, places, asked)

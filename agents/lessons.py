@@ -1,0 +1,128 @@
+"""What one update of the tiny chat model's training learns from: pictures, questions about them, and what their patches show.
+
+A lesson is a function of (corpus, seed, number), so that a resumed training goes on exactly; the next one is made while an
+update is under way.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from perception.corpus import Corpus
+from perception.questions import Question, ask
+from perception.tiny import chat
+
+_GRID = chat.SIDE // chat.PATCH // chat.SHUFFLE
+_PLACE = re.compile(r'\[\{"(?:bbox_2d|point_2d)": \[([\d, ]+)\]')
+
+
+@dataclass
+class Lesson:
+    """One update's truth.
+
+    Attributes:
+        pixels: (B, 3, H, W) in [-1, 1].
+        nouns, colours: (B, h, w) what each patch shows, 0 is nothing.
+        boxes: (B, h, w, 4) the box of what each patch shows, as shares of the picture; NaN where it shows nothing.
+        packed: questions, or None in a lesson without any.
+        where: (questions, IMAGE_TOKENS) the share of an asked place that lies in each of the picture's cells, row by row; rows of
+            zeros where the answer is no place.
+    """
+
+    pixels: torch.Tensor
+    nouns: torch.Tensor
+    colours: torch.Tensor
+    boxes: torch.Tensor
+    packed: chat.Packed | None
+    where: torch.Tensor
+
+
+class Lessons:
+    """Makes lessons, the next one in the background.
+
+    Args:
+        corpus: pictures with their truth.
+        tokenizer: of the model.
+        seed: of everything drawn.
+        batch_size: pictures a lesson.
+        questions: questions a picture, at most.
+        weights: kind of question -> how many times as often as others it is asked.
+        silent: lessons from the beginning that ask nothing.
+    """
+
+    def __init__(
+        self, corpus: Corpus, tokenizer: Any, seed: int, batch_size: int, questions: int, weights: Mapping[str, float], silent: int
+    ) -> None:
+        self._corpus, self._tokenizer, self._seed = corpus, tokenizer, seed
+        self._batch_size, self._questions, self._weights, self._silent = batch_size, questions, weights, silent
+        self._worker = ThreadPoolExecutor(1)
+        self._ahead: dict[int, Future[Lesson]] = {}
+
+    def __getitem__(self, number: int) -> Lesson:
+        """One lesson; the following one is begun."""
+        found = self._ahead.pop(number, None)
+        self._ahead = {number + 1: self._worker.submit(self._make, number + 1)}
+        return found.result() if found else self._make(number)
+
+    def _make(self, number: int) -> Lesson:
+        rng = np.random.default_rng((self._seed, 1, number))
+        chosen = rng.integers(len(self._corpus), size=self._batch_size)
+        talks = [] if number < self._silent else [self._talk(int(k), rng) for k in chosen]
+        where = [spread(q.answer) for talk in talks for q in talk]
+        return Lesson(
+            chat.to_pixels(self._corpus.images[chosen]),
+            torch.from_numpy(self._corpus.nouns[chosen].astype(np.int64)),
+            torch.from_numpy(self._corpus.colours[chosen].astype(np.int64)),
+            torch.from_numpy(np.stack([self._boxes(int(k)) for k in chosen])),
+            chat.Packed(self._tokenizer, [[(q.prompt, q.answer) for q in talk] for talk in talks]) if talks else None,
+            torch.from_numpy(np.array(where, np.float32).reshape(len(where), _GRID**2)),
+        )
+
+    def _boxes(self, index: int) -> NDArray[np.float32]:
+        nouns, colours = self._corpus.nouns[index], self._corpus.colours[index]
+        names, palette = self._corpus.names
+        scene, (height, width) = self._corpus.annotation(index), nouns.shape
+        out = np.full((height, width, 4), np.nan, np.float32)
+        v, u = np.mgrid[:height, :width] + 0.5
+        for thing in scene.seen:
+            x1, y1, x2, y2 = box = np.array(thing.box) / scene.width
+            number = palette.index(thing.colour) + 1 if thing.colour else 0
+            mine = (nouns == names.index(thing.noun) + 1) & ((colours == number) | (colours == 0))
+            mine &= (u > x1 * width) & (u < x2 * width) & (v > y1 * height) & (v < y2 * height)
+            out[mine] = box
+        return out
+
+    def _talk(self, index: int, rng: np.random.Generator) -> list[Question]:
+        """Questions about one picture, drawn by the weights of their kinds; a kind may come again, about something else."""
+        scene = self._corpus.annotation(index)
+        asked = [q for _ in range(2) for q in ask(scene, rng)]
+        if not asked:
+            return [Question("count_things", "Count the objects.", "0")]
+        weight = np.array([self._weights[q.kind] for q in asked])
+        count = min(self._questions, int((weight > 0).sum()))
+        return [asked[k] for k in rng.choice(len(asked), count, replace=False, p=weight / weight.sum())]
+
+
+def spread(answer: str) -> NDArray[np.float32]:
+    """The share of a box or of the neighbourhood of a point that lies in each cell of the picture; zeros for any other answer.
+
+    Returns:
+        (IMAGE_TOKENS,), row by row, with sum 1 or 0.
+    """
+    found = _PLACE.match(answer)
+    if not found:
+        return np.zeros(_GRID**2, np.float32)
+    numbers = np.array([int(n) for n in found[1].split(",")], float)
+    low, high = (numbers - 2, numbers + 2) if len(numbers) == 2 else (numbers[:2], numbers[2:])
+    edges = np.arange(_GRID + 1) * (chat.SIDE / _GRID)
+    over = np.clip(np.minimum(edges[1:], high[:, None]) - np.maximum(edges[:-1], low[:, None]), 0, None)
+    cells = np.outer(over[1], over[0]).ravel()
+    return (cells / max(cells.sum(), 1e-9)).astype(np.float32)
