@@ -1,6 +1,7 @@
-"""`saccade bench`: where the time of a step goes.
+"""`saccade bench`: where the time of a step goes, and how fast perception answers.
 
 saccade bench env=reach num_envs=16
+saccade bench perception vlm=tiny num_envs=16
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from agents import bench_perception
 from agents.config import load
 from agents.make import make_env
 from agents.run import system
@@ -43,6 +45,8 @@ def measure(env: Any, seconds: float) -> dict[str, float]:
 
 def main(arguments: Sequence[str]) -> int:
     """Measure by overrides, print, write JSON."""
+    if arguments and arguments[0] == "perception":
+        return bench_perception.main(arguments[1:])
     config = load("bench", list(arguments))
     if not config.seconds > 0:
         raise InvalidValueError(f"seconds must be > 0, got {config.seconds}")

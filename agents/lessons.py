@@ -21,6 +21,7 @@ from perception.questions import Question, ask
 from perception.tiny import chat
 
 _GRID = chat.SIDE // chat.PATCH // chat.SHUFFLE
+_SCANNED = 10_000  # pictures, among which every combination that a corpus has is met many times
 _PLACE = re.compile(r'\[\{"(?:bbox_2d|point_2d)": \[([\d, ]+)\]')
 
 
@@ -33,8 +34,8 @@ class Lesson:
         nouns, colours: (B, h, w) what each patch shows, 0 is nothing.
         boxes: (B, h, w, 4) the box of what each patch shows, as shares of the picture; NaN where it shows nothing.
         packed: questions, or None in a lesson without any.
-        where: (questions, IMAGE_TOKENS) the share of an asked place that lies in each of the picture's cells, row by row; rows of
-            zeros where the answer is no place.
+        where: (questions, IMAGE_TOKENS) the share of an asked place that lies in each of the picture's cells, row by row; zeros
+            where the answer is no place.
     """
 
     pixels: torch.Tensor
@@ -59,10 +60,18 @@ class Lessons:
     """
 
     def __init__(
-        self, corpus: Corpus, tokenizer: Any, seed: int, batch_size: int, questions: int, weights: Mapping[str, float], silent: int
+        self,
+        corpus: Corpus,
+        tokenizer: Any,
+        seed: int,
+        batch_size: int,
+        questions: int,
+        weights: Mapping[str, float],
+        silent: int,
     ) -> None:
         self._corpus, self._tokenizer, self._seed = corpus, tokenizer, seed
         self._batch_size, self._questions, self._weights, self._silent = batch_size, questions, weights, silent
+        self._strange = strange(corpus)
         self._worker = ThreadPoolExecutor(1)
         self._ahead: dict[int, Future[Lesson]] = {}
 
@@ -103,12 +112,23 @@ class Lessons:
     def _talk(self, index: int, rng: np.random.Generator) -> list[Question]:
         """Questions about one picture, drawn by the weights of their kinds; a kind may come again, about something else."""
         scene = self._corpus.annotation(index)
-        asked = [q for _ in range(2) for q in ask(scene, rng)]
+        asked = [q for _ in range(2) for q in ask(scene, rng) if not self._strange.search(q.prompt)]
         if not asked:
             return [Question("count_things", "Count the objects.", "0")]
         weight = np.array([self._weights[q.kind] for q in asked])
         count = min(self._questions, int((weight > 0).sum()))
         return [asked[k] for k in rng.choice(len(asked), count, replace=False, p=weight / weight.sum())]
+
+
+def strange(corpus: Corpus) -> re.Pattern[str]:
+    """What matches the combinations of colour and noun that a corpus shows nowhere.
+
+    To ask for them in vain would teach that they do not exist, which is false of the held-out pictures that show them.
+    """
+    shown = {(s.colour, s.noun) for k in range(min(_SCANNED, len(corpus))) for s in corpus.annotation(k).seen}
+    nouns, colours = corpus.names
+    never = [f"{c} {n}" for c in colours for n in nouns if (c, n) not in shown]
+    return re.compile(r"\b(?:" + "|".join(map(re.escape, never)) + r")\b" if never else r"(?!)")
 
 
 def spread(answer: str) -> NDArray[np.float32]:

@@ -7,11 +7,36 @@ from typing import Any
 
 import gymnasium as gym
 from gymnasium.vector import VectorEnv
+from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
+from assets.errors import InvalidValueError, SaccadeError
+
 # The package whose import registers the suite's ids; Gymnasium imports what stands before the colon.
 _REGISTERING = "envs"
+
+
+def build(config: DictConfig, **more: Any) -> Any:
+    """The object that a group's `_target_` makes.
+
+    Args:
+        config: the group.
+        more: further arguments.
+
+    Raises:
+        InvalidValueError: a setting that has no value yet (`???`).
+        SaccadeError: whatever the object itself refuses.
+    """
+    missing = sorted(OmegaConf.missing_keys(config))
+    if missing:
+        raise InvalidValueError(f"{config['_target_']} needs a value for {', '.join(map(str, missing))}")
+    try:
+        return instantiate(config, _convert_="all", **more)  # else frozen dataclasses come back as configuration
+    except InstantiationException as error:
+        if isinstance(error.__cause__, SaccadeError):
+            raise error.__cause__ from None
+        raise
 
 
 def make_env(
@@ -37,7 +62,7 @@ def make_env(
         name = f"{_REGISTERING}:{name}"
     reward = config.get("reward")
     if reward is not None and reward.get("_target_"):
-        more["reward"] = instantiate(reward, _convert_="all")  # else frozen dataclasses come back as configuration
+        more["reward"] = build(reward)
     if dump_folder is not None:
         more["dump_folder"] = str(dump_folder)
     profile = OmegaConf.to_container(config.render, resolve=True)
@@ -53,4 +78,4 @@ def make_env(
 
 def make_learner(config: DictConfig, env: VectorEnv[Any, Any, Any]) -> Any:
     """The learner of the group `agent`, in an environment."""
-    return instantiate(config.agent, env=env, seed=config.seed, _convert_="all")
+    return build(config.agent, env=env, seed=config.seed)

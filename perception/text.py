@@ -77,3 +77,9 @@ def embed(texts: Sequence[str]) -> NDArray[np.float32]:
 def _embed_all(texts: tuple[str, ...]) -> bytes:
     """What a batch of simulations is told changes when an episode ends, not at every step."""
     return b"".join(map(_embed_one, texts))
+
+
+def noun_phrase(instruction: str) -> str:
+    """What an instruction is about: "find the purple mug" -> "the purple mug"; the whole text where no article begins it."""
+    found = re.search(r"\b(?:the|a|an)\b.*", instruction, re.DOTALL | re.IGNORECASE)
+    return (found[0] if found else instruction).strip().rstrip(".!?")

@@ -55,7 +55,7 @@ def test_there_is_nothing_but_yaml() -> None:
     strangers = [f for f in CONF.rglob("*") if f.is_file() and f.suffix not in (".yaml", ".py", ".pyc", ".typed")]
     assert not strangers
     assert set(GROUPS) == {"agent", "env", "experiment", "logger", "render", "reward", "vlm"}
-    assert verbs() == ["bench", "collect", "evaluate", "replay", "train"]
+    assert verbs() == ["bench", "collect", "evaluate", "perception", "replay", "train"]
 
 
 @pytest.mark.parametrize("file", sorted(CONF.rglob("*.yaml")), ids=lambda f: str(f.relative_to(CONF)))
@@ -76,8 +76,8 @@ def test_every_verb_composes_with_every_choice_of_its_groups(verb: str) -> None:
             assert {key: composed[key] for key in said if key != "defaults"} == {k: said[k] for k in said if k != "defaults"}
 
 
-# What is trained on pictures alone does not act; its own test (test_tiny_chat.py) trains it.
-SEEING = ("tiny_vlm",)
+# What is trained on pictures alone does not act; its own test (test_tiny_*.py) trains it.
+SEEING = ("tiny_dual", "tiny_vlm")
 
 
 @pytest.mark.parametrize("choice", [c for c in GROUPS["agent"] if c not in SEEING])

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from perception.tiny.priming import prime_numbers, prime_vision
+from perception.tiny.words import train_bpe, wrap
 
 SIDE, PATCH, SHUFFLE = 128, 8, 2
 IMAGE_TOKENS = (SIDE // PATCH // SHUFFLE) ** 2
@@ -36,31 +37,14 @@ def make_tokenizer(texts: Iterable[str], vocabulary: int = 1024) -> Any:
         texts: prompts and answers.
         vocabulary: largest number of tokens.
     """
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-
-    bpe: Any = Tokenizer(models.BPE())
-    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    bpe.decoder = decoders.ByteLevel()
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(vocab_size=vocabulary, special_tokens=list(SPECIAL), initial_alphabet=alphabet)
     every = " ".join(f"{k} [{k}]" for k in range(SIDE + 1))
-    bpe.train_from_iterator(chain(texts, [every, every]), trainer)
-    bpe.add_tokens(list(GLUE))
-    return _wrapped(bpe)
+    return read_tokenizer(train_bpe(chain(texts, [every, every]), vocabulary, SPECIAL, GLUE))
 
 
-def read_tokenizer(text: str) -> Any:
-    """The tokenizer from the JSON that its `backend_tokenizer.to_str()` gave."""
-    from tokenizers import Tokenizer
-
-    return _wrapped(Tokenizer.from_str(text))
-
-
-def _wrapped(bpe: Any) -> Any:
-    from transformers import PreTrainedTokenizerFast
-
-    return PreTrainedTokenizerFast(
-        tokenizer_object=bpe, pad_token=PAD, bos_token=START, eos_token=END, padding_side="left",
+def read_tokenizer(bpe: Any) -> Any:
+    """The tokenizer from its core, or from the JSON that its `backend_tokenizer.to_str()` gave."""
+    return wrap(
+        bpe, pad_token=PAD, bos_token=START, eos_token=END, padding_side="left",
         additional_special_tokens=[FAKE, IMAGE, END, GLOBAL],
     )  # fmt: skip
 
@@ -77,9 +61,7 @@ def make_processor(tokenizer: Any) -> Any:
     return Idefics3Processor(images, tokenizer, image_seq_len=IMAGE_TOKENS, chat_template=TEMPLATE)
 
 
-def make_model(
-    tokenizer: Any, width: int = 192, depth: int = 4, vision_depth: int = 6, heads: int = 3, seed: int = 0
-) -> Any:
+def make_model(tokenizer: Any, width: int = 192, depth: int = 4, vision_depth: int = 6, heads: int = 3, seed: int = 0) -> Any:
     """A fresh model, a pure function of its sizes and the seed."""
     from transformers import Idefics3Config, Idefics3ForConditionalGeneration, LlamaConfig
 

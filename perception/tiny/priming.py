@@ -35,7 +35,7 @@ def _waves(count: int, longest: float) -> Tensor:
 
 
 def _sines(at: Tensor, waves: Tensor) -> Tensor:
-    """sin and cos of places, in turn: (N,), (F,) -> (N, 2 F)."""
+    """Sin and cos of places, in turn: (N,), (F,) -> (N, 2 F)."""
     angle = at[:, None] * waves
     return torch.stack([angle.sin(), angle.cos()], dim=-1).flatten(1)
 

@@ -67,6 +67,11 @@ class Cache:
         return len(self._held)
 
     @property
+    def on_disk(self) -> bool:
+        """Whether answers are kept beyond the process."""
+        return self._disk is not None
+
+    @property
     def hit_rate(self) -> float:
         """Share of lookups that were answered; 0 before the first."""
         return self.hits / max(1, self.hits + self.misses)
