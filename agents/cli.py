@@ -16,7 +16,7 @@ VERBS = {
     "replay": "record a policy, or re-render a recording, to mp4 or in the browser",
     "collect": "demonstrations of the oracle as a Minari dataset",
     "list": "environments, agents, rewards and everything else that has a name",
-    "bench": "where a step's time goes: physics, render, python",
+    "bench": "where a step's time goes: physics, render, python; bench perception: how fast a backend answers",
     "doctor": "what this machine offers, and what it lacks",
 }
 OURS = ("assets", "perception", "rewards", "envs", "agents", "conf")
@@ -66,7 +66,8 @@ def settings(verb: str) -> str:
     choices = "\n".join(
         f"  {name}={'|'.join(found)}" for name, found in groups().items() if name in config or name == "experiment"
     )
-    return f"saccade {verb}: {VERBS[verb]}\n\ngroups:\n{choices}\n\nsettings:\n{OmegaConf.to_yaml(config)}"
+    told = f"saccade {verb}: {VERBS[verb]}" if verb in VERBS else "saccade bench perception: how fast a backend answers"
+    return f"{told}\n\ngroups:\n{choices}\n\nsettings:\n{OmegaConf.to_yaml(config)}"
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -78,7 +79,7 @@ def run(arguments: Sequence[str]) -> int:
     if verb not in VERBS:
         raise UnknownNameError("verb", verb, VERBS)
     if any(a in ("-h", "--help") for a in rest):
-        print(settings(verb))
+        print(settings("perception" if rest[0] == "perception" else verb))
         return 0
     check_packages()
     result = importlib.import_module(f"agents.{'listing' if verb == 'list' else verb}").main(rest)

@@ -22,6 +22,11 @@ from perception.tiny import chat
 
 _GRID = chat.SIDE // chat.PATCH // chat.SHUFFLE
 _SCANNED = 10_000  # pictures, among which every combination that a corpus has is met many times
+IGNORED = -100  # as torch's cross entropy has it
+FEWEST = 4  # pictures of which one is recoloured
+# Share of recoloured pictures: where something is asked, and in a silent lesson.
+_RECOLOURED = (0.25, 0.5)
+_ORDERS = ((0, 2, 1), (1, 0, 2), (1, 2, 0), (2, 0, 1), (2, 1, 0))
 _PLACE = re.compile(r'\[\{"(?:bbox_2d|point_2d)": \[([\d, ]+)\]')
 
 
@@ -30,10 +35,11 @@ class Lesson:
     """One update's truth.
 
     Attributes:
-        pixels: (B, 3, H, W) in [-1, 1].
-        nouns, colours: (B, h, w) what each patch shows, 0 is nothing.
+        pixels: (B, 3, H, W) in [-1, 1]; those that are asked about first, recoloured ones last.
+        nouns, colours: (B, h, w) what each patch shows, 0 is nothing, -100 is not learned: what things are is learned from
+            recoloured pictures alone.
         boxes: (B, h, w, 4) the box of what each patch shows, as shares of the picture; NaN where it shows nothing.
-        packed: questions, or None in a lesson without any.
+        packed: questions about the first pictures, or None in a lesson without any.
         where: (questions, IMAGE_TOKENS) the share of an asked place that lies in each of the picture's cells, row by row; zeros
             where the answer is no place.
     """
@@ -83,17 +89,32 @@ class Lessons:
 
     def _make(self, number: int) -> Lesson:
         rng = np.random.default_rng((self._seed, 1, number))
-        chosen = rng.integers(len(self._corpus), size=self._batch_size)
-        talks = [] if number < self._silent else [self._talk(int(k), rng) for k in chosen]
+        chosen, silent = rng.integers(len(self._corpus), size=self._batch_size), number < self._silent
+        own = self._batch_size - int(self._batch_size * _RECOLOURED[silent])
+        pixels, nouns, colours = self._shown(chosen, own, rng)
+        talks = [] if silent else [self._talk(int(k), rng) for k in chosen[:own]]
         where = [spread(q.answer) for talk in talks for q in talk]
         return Lesson(
-            chat.to_pixels(self._corpus.images[chosen]),
-            torch.from_numpy(self._corpus.nouns[chosen].astype(np.int64)),
-            torch.from_numpy(self._corpus.colours[chosen].astype(np.int64)),
+            pixels,
+            nouns,
+            colours,
             torch.from_numpy(np.stack([self._boxes(int(k)) for k in chosen])),
             chat.Packed(self._tokenizer, [[(q.prompt, q.answer) for q in talk] for talk in talks]) if talks else None,
             torch.from_numpy(np.array(where, np.float32).reshape(len(where), _GRID**2)),
         )
+
+    def _shown(self, chosen: NDArray[np.int64], own: int, rng: np.random.Generator) -> tuple[torch.Tensor, ...]:
+        """Pixels, nouns and colours; all but the first `own` pictures get their channels in another order.
+
+        A corpus never shows some things in some colours. Who learns what things are in their own colours learns that as well:
+        that what is cyan is no kettle.
+        """
+        pixels = chat.to_pixels(self._corpus.images[chosen])
+        nouns, colours = (torch.from_numpy(x[chosen].astype(np.int64)) for x in (self._corpus.nouns, self._corpus.colours))
+        for k in range(own, len(chosen)):
+            pixels[k] = pixels[k][list(_ORDERS[int(rng.integers(len(_ORDERS)))])]
+        nouns[:own], colours[own:] = IGNORED, IGNORED
+        return pixels, nouns, colours
 
     def _boxes(self, index: int) -> NDArray[np.float32]:
         nouns, colours = self._corpus.nouns[index], self._corpus.colours[index]

@@ -16,7 +16,7 @@ from torch import nn
 from torch.nn import functional
 
 from agents import checkpoint
-from agents.lessons import Lesson, Lessons
+from agents.lessons import FEWEST, Lesson, Lessons
 from agents.pretrain import Pace, Pretraining
 from agents.run import Run
 from assets.errors import InvalidValueError, UnknownNameError
@@ -48,15 +48,15 @@ class TinyChatLearner(Pretraining):
 
     def __init__(
         self, env: Any, corpus: str, seed: int = 0, batch_size: int = 32, questions: int = 10,
-        weights: Mapping[str, float] | None = None, dense: float = 1.0, dense_steps: int = 10_000, silent_steps: int = 2500,
+        weights: Mapping[str, float] | None = None, dense: float = 1.0, dense_steps: int = 10_000, silent_steps: int = 3000,
         width: int = 192, depth: int = 4, vision_depth: int = 6, heads: int = 3, **pace: Any,
     ) -> None:  # fmt: skip
         del env
         for kind in weights or {}:
             if kind not in KINDS:
                 raise UnknownNameError("kind of question", kind, KINDS)
-        if questions < 1:
-            raise InvalidValueError(f"questions must be >= 1, got {questions}")
+        if questions < 1 or batch_size < FEWEST:
+            raise InvalidValueError(f"questions must be >= 1 and batch_size >= {FEWEST}, got {questions} and {batch_size}")
         super().__init__(corpus, seed, batch_size, Pace(**pace))
         self._dense, self._dense_steps = dense, dense_steps
         self.tokenizer = chat.make_tokenizer(self.texts())

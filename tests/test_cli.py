@@ -44,9 +44,13 @@ def test_a_verbs_help_shows_its_choices(capsys: pytest.CaptureFixture[str]) -> N
     cli.run(["train", "--help"])
     said = capsys.readouterr().out
     for group, choices in groups().items():
-        used = group != "vlm"  # what no verb's configuration has yet is not offered
+        used = group != "vlm"  # which training does not know
         assert (f"  {group}={'|'.join(choices)}" in said) is used
     assert "checkpoint_every: 50000" in said
+    cli.run(["bench", "perception", "--help"])
+    said = capsys.readouterr().out
+    assert said.startswith("saccade bench perception: ")
+    assert f"  vlm={'|'.join(groups()['vlm'])}" in said
 
 
 def test_an_error_is_one_sentence_and_exit_code_2() -> None:

@@ -156,13 +156,15 @@ def with_overrides(arguments: Sequence[str], overrides: Sequence[str]) -> list[s
     """A command with those overrides that its verb has settings for, in place of its own."""
     from agents.config import groups, keys, load, verbs
 
-    verb = arguments[0]
+    head = [a for a in arguments if "=" not in a]
+    verb = head[-1] if head == ["bench", "perception"] else head[0]
     if verb not in verbs():
         return list(arguments)
-    known = set(keys(load(verb, [a for a in arguments[1:] if a.split("=")[0] in groups()])))
+    rest = arguments[len(head) :]
+    known = set(keys(load(verb, [a for a in rest if a.split("=")[0] in groups()])))
     mine = [o for o in overrides if o.split("=")[0] in known]
     replaced = {o.split("=")[0] for o in mine}
-    return [verb, *(a for a in arguments[1:] if a.split("=")[0] not in replaced), *mine]
+    return [*head, *(a for a in rest if a.split("=")[0] not in replaced), *mine]
 
 
 @pytest.mark.parametrize("name", [n for n, p in zip(NAMES, PAGES, strict=True) if any(blocks(p.read_text()))])

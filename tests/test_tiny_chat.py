@@ -108,8 +108,8 @@ def test_a_run_is_exported_and_loaded_by_transformers(folder: Path, tmp_path: Pa
 def test_refusals(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(UnknownNameError, match=r"unknown kind of question 'boxes': did you mean 'box'"):
         learner(folder, weights={"boxes": 2.0})
-    with pytest.raises(InvalidValueError, match="batch_size must be >= 1, got 0"):
-        learner(folder, batch_size=0)
+    with pytest.raises(InvalidValueError, match="questions must be >= 1 and batch_size >= 4, got 4 and 3"):
+        learner(folder, batch_size=3)
     with pytest.raises(InvalidValueError, match="holds no whole corpus"):
         learner(tmp_path)
     with pytest.raises(InvalidValueError, match=r"holds no tiny chat model: it has no config\.json"):

@@ -145,7 +145,7 @@ class Heard(NamedTuple):
         logits: (T, V) where a token of an answer is to be said.
         wanted: (T,) those tokens.
         patches: (B, patches, width), the vision tower's last states.
-        places: (B, `IMAGE_TOKENS`, width), the text tower's last states at the picture, row by row.
+        places: (asked about, `IMAGE_TOKENS`, width), the text tower's last states at the picture, row by row.
         asked: (questions, width), the same where each answer begins.
     """
 
@@ -157,10 +157,10 @@ class Heard(NamedTuple):
 
 
 def hear(model: Any, pixels: torch.Tensor, packed: Packed) -> Heard:
-    """Run a model over pictures and the questions about them."""
+    """Run a model over pictures and the questions about the first of them."""
     inner = model.model
     seen = inner.vision_model(pixel_values=pixels).last_hidden_state
-    image = inner.connector(seen)
+    image = inner.connector(seen[: len(packed.input_ids)])
     embeds = inner.text_model.get_input_embeddings()(packed.input_ids)
     where = packed.input_ids == model.config.image_token_id
     embeds = embeds.masked_scatter(where.unsqueeze(-1), image.to(embeds.dtype))
