@@ -10,6 +10,7 @@ import inspect
 import os
 import sys
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -26,19 +27,14 @@ from PIL import Image
 
 import conf
 from assets.errors import InvalidValueError, MissingDependencyError, UnknownNameError
-from perception.vlm.base import Answerer, BackendError, Detections, FrozenFeatures, Grounder, Scorer
-from perception.vlm.hf_chat import TEMPLATES, HFChat, fill
+from perception.vlm.base import BackendError, Detections
+from perception.vlm.hf_chat import HFChat
 from perception.vlm.hf_detect import HFDetect
 from perception.vlm.hf_dual import HFDual
 from perception.vlm.hf_features import HFFeatures, Source
 from perception.vlm.parse import parse
 from tests import tiny_models
-
-BRIGHT, DARK = np.full((48, 64, 3), 230, np.uint8), np.full((48, 64, 3), 20, np.uint8)
-# Of plain pictures a detector's scores would be equal, and their order anyone's.
-IMAGES = np.stack([np.random.default_rng(k).integers(60 * k, 130 + 60 * k, (48, 64, 3), dtype=np.uint8) for k in range(3)])
-TEXTS = ["cup", "a red cup and a box", "the left handle"]
-BOXES = {"bright": (3, 4, 20, 30), "dark": (40, 10, 60, 40)}
+from tests.backends import BOXES, BRIGHT, CHAT, DARK, IMAGES, TEXTS, make, make_folders
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -51,150 +47,12 @@ def _one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
-    made: dict[str, str] = {}
-
-    def find(name: str) -> str:
-        if name not in made:
-            save = tiny_models.SAVE.get(name, save_taught)
-            made[name] = save(tmp_path_factory.mktemp(name))
-        return made[name]
-
-    return find
-
-
-def save_taught(folder: Path) -> str:
-    """The suite's tiny chat model, which knows bright from dark and a place in either."""
-    model, processor = tiny_models.idefics3()
-    where = fill(TEMPLATES["tuples"], "the cup")
-    lessons = [(BRIGHT, "Is it bright?", "yes"), (DARK, "Is it bright?", "no")]
-    lessons += [(image, where, str(box)) for image, box in zip((BRIGHT, DARK), BOXES.values(), strict=True)]
-    tiny_models.teach(model, processor, lessons)
-    return tiny_models.save(folder, model, processor)
-
-
-# name, backend, settings: batches of 2, so that 3 images make two of them
-CHAT = {"batch_size": 2, "max_new_tokens": 10}
-BACKENDS: dict[str, tuple[type, dict[str, Any]]] = {
-    "idefics3": (HFChat, CHAT),
-    "qwen2_5_vl": (HFChat, {**CHAT, "dialect": "qwen_absolute"}),
-    "paligemma": (HFChat, {**CHAT, "dialect": "paligemma"}),
-    "florence2": (HFDetect, CHAT),
-    "clip": (HFDual, {"batch_size": 2}),
-    "siglip": (HFDual, {"batch_size": 2}),
-    "owlv2": (HFDetect, {"batch_size": 2, "threshold": 0.0}),
-    "grounding_dino": (HFDetect, {"batch_size": 2, "threshold": 0.0}),
-    "dinov2": (HFFeatures, {"batch_size": 2}),
-    "registers": (HFFeatures, {"batch_size": 2, "pool": "mean"}),
-}
+    return make_folders(tmp_path_factory.mktemp)
 
 
 @pytest.fixture(scope="module")
 def backend(folder: Callable[[str], str]) -> Callable[[str], Any]:
-    made: dict[str, Any] = {}
-
-    def find(name: str) -> Any:
-        if name not in made:
-            kind, settings = BACKENDS[name]
-            made[name] = kind(folder(name), device="cpu", **settings)
-        return made[name]
-
-    return find
-
-
-def everything(model: Any, images: np.ndarray, texts: list[str]) -> dict[str, list[Any]]:
-    """What a backend says to all that it can be asked, one entry per image."""
-    said: dict[str, list[Any]] = {}
-    if isinstance(model, FrozenFeatures):
-        said["embed"] = list(model.embed(images))
-    if isinstance(model, Scorer):
-        said["score"] = list(model.score(images, ["a red cup", "yes"]))
-    if isinstance(model, Answerer):
-        said["answer"] = model.answer(images, texts)
-        said["yes"] = list(model.yes_probability(images, texts))
-    if isinstance(model, Grounder):
-        said["ground"] = model.ground(images, texts)
-    return said
-
-
-def assert_same(a: Any, b: Any) -> None:
-    if isinstance(a, Detections):
-        assert a.labels == b.labels
-        for part in ("boxes", "points", "scores"):
-            np.testing.assert_allclose(getattr(a, part), getattr(b, part), atol=2e-3)
-    elif isinstance(a, str):
-        assert a == b
-    else:
-        np.testing.assert_allclose(a, b, atol=2e-4, rtol=2e-4)
-
-
-def distance(a: Any, b: Any) -> float:
-    if isinstance(a, Detections):
-        same = len(a) == len(b) and np.allclose(a.boxes, b.boxes, atol=1e-3)
-        return 0.0 if same else 1.0
-    return float(a != b) if isinstance(a, str) else float(np.abs(a - b).max())
-
-
-@pytest.mark.parametrize("name", BACKENDS)
-def test_a_backend_is_what_its_protocols_promise(name: str, backend: Callable[[str], Any]) -> None:
-    model, batch = backend(name), everything(backend(name), IMAGES, TEXTS)
-    assert batch
-    for what, rows in batch.items():
-        assert len(rows) == len(IMAGES), what
-        if what in ("embed", "score", "yes"):
-            stacked = np.stack(rows)
-            assert stacked.dtype == np.float32
-            assert np.isfinite(stacked).all()
-            assert stacked.shape == {"embed": (3, getattr(model, "size", 0)), "score": (3, 2), "yes": (3,)}[what]
-        if what == "yes":
-            assert all(0 <= row <= 1 for row in rows)
-        for found in rows if what == "ground" else ():
-            assert found.boxes.dtype == found.points.dtype == found.scores.dtype == np.float32
-            assert np.isfinite(found.boxes).all()
-            assert (found.boxes >= 0).all()
-            assert (found.boxes <= [64, 48, 64, 48]).all()
-            assert ((found.scores >= 0) & (found.scores <= 1)).all()
-
-
-@pytest.mark.parametrize("name", BACKENDS)
-def test_an_image_is_answered_the_same_alone_and_in_any_company(name: str, backend: Callable[[str], Any]) -> None:
-    model = backend(name)
-    batch = everything(model, IMAGES, TEXTS)
-    turned = everything(model, IMAGES[::-1], TEXTS[::-1])
-    for k in range(len(IMAGES)):
-        alone = everything(model, IMAGES[k : k + 1], TEXTS[k : k + 1])
-        for what, rows in batch.items():
-            assert_same(rows[k], alone[what][0])
-            assert_same(rows[k], turned[what][-1 - k])
-    # An order can only be kept by what tells the images apart.
-    told = everything(model, IMAGES, TEXTS[:1] * 3).values()
-    assert max(distance(rows[k], rows[k - 1]) for rows in told for k in range(3)) > 1e-2
-
-
-@pytest.mark.parametrize("name", BACKENDS)
-def test_what_is_no_batch_of_images_is_refused(name: str, backend: Callable[[str], Any]) -> None:
-    model = backend(name)
-    ask = model.ground if isinstance(model, Grounder) else lambda images, _: model.embed(images)
-    wrong = {
-        "an empty batch": np.zeros((0, 8, 8, 3), np.uint8),
-        r"1 to 8192 pixels a side, got 1 x 9000": np.zeros((1, 1, 9000, 3), np.uint8),
-        r"got \(1, 8, 8, 3\) float32": np.zeros((1, 8, 8, 3), np.float32),
-        r"one image needs a leading axis": np.zeros((8, 8, 3), np.uint8),
-        "must be a NumPy array": Image.new("RGB", (8, 8)),
-    }
-    for sentence, images in wrong.items():
-        with pytest.raises(InvalidValueError, match=sentence):
-            ask(images, ["cup"])
-
-
-@pytest.mark.parametrize("name", [name for name, (kind, _) in BACKENDS.items() if kind in (HFChat, HFDetect)])
-def test_there_is_one_text_per_image(name: str, backend: Callable[[str], Any]) -> None:
-    model = backend(name)
-    asks = [model.ground, model.answer, model.yes_probability] if isinstance(model, HFChat) else [model.ground]
-    for ask in asks:
-        with pytest.raises(InvalidValueError, match="must be one per image: got 2 for 3 images"):
-            ask(IMAGES, ["a", "b"])
-        with pytest.raises(InvalidValueError, match="put it in a list"):
-            ask(IMAGES[:1], "cup")
+    return cache(lambda name: make(name, folder))
 
 
 # -- chat models -------------------------------------------------------------------------------------------------------

@@ -69,7 +69,7 @@ class Scripted:
 
     def yes_probability(self, images: Images, questions: Sequence[str]) -> NDArray[np.float32]:
         """Probability of "yes" to "Is this true? <claim>" or to a bare claim, (N,)."""
-        asked = check_texts(questions, "questions", len(images))
+        asked = check_texts(questions, "questions", len(check_images(images)))
         odds = []
         for (key, truth), question in zip(self._look(images), asked, strict=True):
             true = claims.check(question.removeprefix("Is this true?"), truth) != self._errs(key, question)
@@ -82,13 +82,13 @@ class Scripted:
 
     def score(self, images: Images, prompts: Sequence[str]) -> NDArray[np.float32]:
         """1 where a phrase such as "a red cube", or a claim, is true of an image, else 0; errors turn it over. (N, P)."""
-        asked, looked = check_texts(prompts, "prompts"), self._look(images)
+        looked, asked = self._look(images), check_texts(prompts, "prompts")
         rows = [[float(_fits(prompt, truth) != self._errs(key, prompt)) for prompt in asked] for key, truth in looked]
         return np.array(rows, np.float32)
 
     def ground(self, images: Images, phrases: Sequence[str]) -> list[Detections]:
         """The things that each phrase names; an error names another thing, or nothing where there is none."""
-        asked, found = check_texts(phrases, "phrases", len(images)), []
+        asked, found = check_texts(phrases, "phrases", len(check_images(images))), []
         for (key, truth), phrase in zip(self._look(images), asked, strict=True):
             right = [s for s in truth.seen if _names(phrase, s)]
             wrong = [s for s in truth.seen if s not in right][:1]
