@@ -28,10 +28,11 @@ from PIL import Image
 import conf
 from assets.errors import InvalidValueError, MissingDependencyError, UnknownNameError
 from perception.vlm.base import BackendError, Detections
+from perception.vlm.hf import Source
 from perception.vlm.hf_chat import HFChat
 from perception.vlm.hf_detect import HFDetect
 from perception.vlm.hf_dual import HFDual
-from perception.vlm.hf_features import HFFeatures, Source
+from perception.vlm.hf_features import HFFeatures
 from perception.vlm.parse import parse
 from tests import tiny_models
 from tests.backends import BOXES, BRIGHT, CHAT, DARK, IMAGES, TEXTS, make, make_folders

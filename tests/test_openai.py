@@ -32,7 +32,7 @@ from omegaconf import OmegaConf
 
 import conf
 from assets.errors import InvalidValueError, UnknownNameError
-from perception.vlm import openai
+from perception.vlm import openai, reply
 from perception.vlm.base import Answerer, BackendError, Grounder, Scorer
 from perception.vlm.openai import OpenAIChat, Usage
 from tests.endpoint import (
@@ -182,7 +182,7 @@ def test_nobody_listens(make: Make) -> None:
 
 
 def test_an_endless_answer_is_not_read_to_its_end(server: Server, make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(openai, "_LARGEST_BODY", 1000)
+    monkeypatch.setattr(reply, "_LARGEST_BODY", 1000)
     server.script = [say("x" * 2000)]
     with pytest.raises(BackendError, match="DecodingError: an answer of more than 1000 bytes"):
         make().answer(IMAGE, ["q"])
@@ -340,14 +340,14 @@ def test_places_are_pixels_of_the_images_given(
     dialect: str, said: str, size: tuple[int, int], box: list[float], server: Server, make: Make
 ) -> None:
     server.script = [say(said)]
-    chat = make(dialect=dialect, grounding="Show me {phrase} as {JSON}: {phrase}!", timeout_s=30)
+    chat = make(dialect=dialect, template="Show me {phrase} as {JSON}: {phrase}!", timeout_s=30)
     (found,) = chat.ground(np.zeros((1, *size, 3), np.uint8), ["the {red} cup"])
     np.testing.assert_allclose(found.boxes, [box], rtol=1e-6)
     assert server.seen[0].prompt == "Show me the {red} cup as {JSON}: the {red} cup!"
 
 
 def test_each_phrase_is_sought_in_its_image_and_nothing_may_be_found(server: Server, make: Make) -> None:
-    chat = make(dialect="tuples", grounding="{phrase}")
+    chat = make(dialect="tuples", template="{phrase}")
     found = chat.ground(images(3), ["(1, 2, 3, 4)", "nothing", "(2, 3, 4, 5)"])
     assert [d.boxes.tolist() for d in found] == [[[1, 2, 3, 4]], [], [[2, 3, 4, 5]]]
 
@@ -542,7 +542,7 @@ BAD = [
     ({"model": " "}, "model must be a name that the server knows, got ' '"),
     ({"key_env": ""}, "key_env must be the NAME of an environment variable, in capitals"),
     ({"dialect": "qwen_relativ"}, "unknown dialect 'qwen_relativ': did you mean 'qwen_relative'"),
-    ({"grounding": "find it"}, "grounding must say where the phrase goes, as {phrase}, got 'find it'"),
+    ({"template": "find it"}, "template must say where the phrase goes, as {phrase}, got 'find it'"),
     ({"max_tokens": 0}, "max_tokens must be a whole number >= 1, got 0"),
     ({"temperature": -0.1}, "temperature must be a number >= 0, got -0.1"),
     ({"concurrency": 0}, "concurrency must be a whole number >= 1, got 0"),

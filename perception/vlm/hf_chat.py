@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from assets.errors import InvalidValueError, UnknownNameError
 from perception.vlm.base import BackendError, Detections, Images, check_images, check_texts
-from perception.vlm.hf_features import Source, at_least_one, chunks, first_line, need, pictures, process
+from perception.vlm.hf import Source, at_least_one, chunks, first_line, need, pictures, process
 from perception.vlm.parse import DIALECTS, parse
 
 # What the models were taught to be asked for places; a model's card knows better where it says otherwise.

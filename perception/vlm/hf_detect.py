@@ -10,8 +10,8 @@ import torch
 
 from assets.errors import InvalidValueError
 from perception.vlm.base import BackendError, Detections, Images, check_images, check_texts
+from perception.vlm.hf import Source, at_least_one, chunks, pictures, process
 from perception.vlm.hf_chat import HFChat, fill
-from perception.vlm.hf_features import Source, at_least_one, chunks, pictures, process
 
 KINDS = ("owlv2", "owlvit", "grounding-dino", "mm-grounding-dino", "florence2")
 

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from perception.vlm.base import BackendError, Images, check_images, check_texts
-from perception.vlm.hf_features import Source, at_least_one, chunks, pictures, process
+from perception.vlm.hf import Source, at_least_one, chunks, pictures, process
 
 # Texts whose vectors are remembered; a task has a handful, a sweep of prompts some hundreds.
 REMEMBERED = 4096

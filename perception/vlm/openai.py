@@ -8,23 +8,18 @@ environment variable, is read when a request is made and kept nowhere.
 from __future__ import annotations
 
 import base64
-import html
 import json
 import logging
 import math
-import os
 import re
 import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import ALL_COMPLETED, FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, fields, replace
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
-from http import HTTPStatus
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 import cv2
 import httpx
@@ -33,24 +28,14 @@ from numpy.typing import NDArray
 
 from assets.errors import InvalidValueError, UnknownNameError
 from perception.vlm.base import BackendError, Detections, Images, check_images, check_texts
-from perception.vlm.parse import DIALECTS, parse
+from perception.vlm.keys import guard, quote, read_key
+from perception.vlm.parse import DIALECTS, parse, qwen_size
+from perception.vlm.reply import Reply, judge, receive
 
-GROUNDING = 'Locate {phrase}. Answer with JSON only: [{"bbox_2d": [x1, y1, x2, y2], "label": "..."}], or [] if there is none.'
+TEMPLATE = 'Locate {phrase}. Answer with JSON only: [{"bbox_2d": [x1, y1, x2, y2], "label": "..."}], or [] if there is none.'
 
 _LOG = logging.getLogger(__name__)
-# Loggers of the HTTP library that repeat what a server says: its reason phrase and its headers.
-_THEIRS = ("httpx", "httpcore.connection", "httpcore.http11", "httpcore.proxy", "httpcore.socks")
-# Environment variables that hold a key of some backend of this process.
-_NAMES: set[str] = set()
-_WITHHELD = "(withheld: it repeats part of a key)"
-_LARGEST_BODY = 2**24
 _REMEMBERED = 10_000
-_TRANSIENT = (408, 409, 425, 429)
-_HINTS = {
-    401: "; is the key in that variable the right one?",
-    403: "; may that key use this model?",
-    404: "; base_url must be what comes before /chat/completions, and model one of those that base_url/models lists",
-}
 
 
 @dataclass
@@ -78,17 +63,6 @@ class Usage:
     cost: float = 0.0
 
 
-@dataclass(frozen=True)
-class _Reply:
-    """A text; or what was wrong, whether to ask again, and how many seconds the server wants to be left alone."""
-
-    text: str | None = None
-    problem: str = ""
-    again: bool = False
-    delay: float = 0.0
-    tokens: tuple[int, int] = (0, 0)
-
-
 @dataclass(eq=False)
 class OpenAIChat:
     """An `Answerer` and `Grounder` over HTTP. Safe to use from many threads; a copy or pickle holds the settings alone.
@@ -99,7 +73,7 @@ class OpenAIChat:
         key_env: NAME of the environment variable that holds the key, in capitals; None sends none.
         dialect: of `perception.vlm.parse.DIALECTS`, in which the model writes places. With `qwen_absolute` the server must
             resize images as published for Qwen2.5-VL: to multiples of 28 pixels a side, 3136 to 12845056 in all.
-        grounding: prompt of `ground`; {phrase} stands for what is sought.
+        template: prompt of `ground`; {phrase} stands for what is sought.
         max_tokens: longest answer, tokens; None leaves it to the server.
         temperature: of sampling, 0 takes the likeliest token; None leaves it to the server.
         concurrency: most requests under way at once, over all callers.
@@ -121,7 +95,7 @@ class OpenAIChat:
     model: str
     key_env: str | None = "OPENAI_API_KEY"
     dialect: str = "qwen_relative"
-    grounding: str = GROUNDING
+    template: str = TEMPLATE
     max_tokens: int | None = 256
     temperature: float | None = 0.0
     concurrency: int = 8
@@ -137,9 +111,7 @@ class OpenAIChat:
     def __post_init__(self) -> None:
         _check(self)
         if self.key_env is not None:
-            _NAMES.add(self.key_env)
-            for name in _THEIRS:
-                logging.getLogger(name).addFilter(_guard)
+            guard(self.key_env)
         self._usage, self._last = Usage(), dict[str, str]()
         self._lock, self._closed = threading.Lock(), False
         self._stops: set[threading.Event] = set()
@@ -216,9 +188,9 @@ class OpenAIChat:
         """
         images = check_images(images)
         texts = check_texts(phrases, "phrases", len(images))
-        answers = self.answer(images, [self.grounding.replace("{phrase}", text) for text in texts])
+        answers = self.answer(images, [self.template.replace("{phrase}", text) for text in texts])
         height, width = images.shape[1:3]
-        resized = _qwen_size(width, height) if self.dialect == "qwen_absolute" else None
+        resized = qwen_size(width, height) if self.dialect == "qwen_absolute" else None
         return [parse(answer, self.dialect, width, height, resized) for answer in answers]
 
     def _collect(self, prompts: list[str], asked: list[Future[str]]) -> list[str]:
@@ -251,7 +223,7 @@ class OpenAIChat:
         return answer
 
     def _ask(self, image: NDArray[np.uint8], prompt: str, rng: np.random.Generator, stop: threading.Event) -> str:
-        body, reply, attempt = self._body(image, prompt), _Reply(problem="nothing was asked"), 0
+        body, reply, attempt = self._body(image, prompt), Reply(problem="nothing was asked"), 0
         for attempt in range(self.retries + 1):
             if stop.is_set():
                 raise BackendError(f"{self.endpoint} is not waited for any longer: {reply.problem}")
@@ -275,18 +247,22 @@ class OpenAIChat:
         limits = {"max_tokens": self.max_tokens, "temperature": self.temperature}
         return json.dumps({**body, **{k: v for k, v in limits.items() if v is not None}}).encode()
 
-    def _send(self, body: bytes, attempt: int) -> _Reply:
+    def _headers(self) -> dict[str, str]:
+        headers = {"Content-Type": "application/json", "Accept": "application/json", "Accept-Encoding": "identity"}
+        return headers if self.key_env is None else {**headers, "Authorization": f"Bearer {read_key(self.key_env)}"}
+
+    def _send(self, body: bytes, attempt: int) -> Reply:
         """One request. What the other side does is returned, since their exceptions hold the request, and that the key."""
-        headers, began = _headers(self.key_env), time.monotonic()
+        headers, began = self._headers(), time.monotonic()
         status, retry_after, content, problem = 0, None, b"", ""
         try:
             with self._client.stream("POST", self.endpoint, content=body, headers=headers) as response:
-                content = _receive(response, began + self.timeout_s)
+                content = receive(response, began + self.timeout_s)
                 status, retry_after = response.status_code, response.headers.get("retry-after")
         except (httpx.HTTPError, OSError, ValueError) as error:
             hint = "; does a server listen there?" if isinstance(error, httpx.ConnectError) else ""
-            problem = f"{type(error).__name__}: {_quote(str(error).encode())}{hint}"
-        reply = _Reply(problem=problem, again=True) if problem else _judge(status, retry_after, content, self.longest_wait_s)
+            problem = f"{type(error).__name__}: {quote(str(error).encode())}{hint}"
+        reply = Reply(problem=problem, again=True) if problem else judge(status, retry_after, content, self.longest_wait_s)
         (prompt, completion), used = reply.tokens, self._usage
         with self._lock:
             used.requests += 1
@@ -312,8 +288,8 @@ def _check(chat: OpenAIChat) -> None:
             raise UnknownNameError(kind, value, known)
     if not isinstance(chat.model, str) or not chat.model.strip():
         raise InvalidValueError(f"model must be a name that the server knows, got {chat.model!r}")
-    if not isinstance(chat.grounding, str) or "{phrase}" not in chat.grounding:
-        raise InvalidValueError(f"grounding must say where the phrase goes, as {{phrase}}, got {chat.grounding!r}")
+    if not isinstance(chat.template, str) or "{phrase}" not in chat.template:
+        raise InvalidValueError(f"template must say where the phrase goes, as {{phrase}}, got {chat.template!r}")
     # Both are where a key is put by mistake, and so neither is repeated.
     if not _is_plain_url(chat.base_url):
         raise InvalidValueError(
@@ -335,120 +311,3 @@ def _is_plain_url(url: Any) -> bool:
         return False
     plain = isinstance(url, str) and re.fullmatch(r"[!-~]+", url) and not set(url) & set("@?#\\")
     return bool(plain) and parts.scheme in ("http", "https") and bool(parts.hostname) and port != 0
-
-
-def _headers(key_env: str | None) -> dict[str, str]:
-    headers = {"Content-Type": "application/json", "Accept": "application/json", "Accept-Encoding": "identity"}
-    if key_env is None:
-        return headers
-    # Refused here, since the HTTP library's own sentence about an illegal header repeats it.
-    if not re.fullmatch(r"[!-~]+", os.environ.get(key_env, "").strip()):
-        what = "holds blanks, line breaks or other than ASCII" if os.environ.get(key_env, "").strip() else "is not set or empty"
-        raise InvalidValueError(f"the environment variable {key_env} must hold the key but {what}; key_env=None sends no key")
-    return {**headers, "Authorization": f"Bearer {os.environ[key_env].strip()}"}
-
-
-def _receive(response: httpx.Response, deadline: float) -> bytes:
-    parts, size = [], 0
-    for part in response.iter_bytes():
-        parts.append(part)
-        size += len(part)
-        if size > _LARGEST_BODY:
-            raise httpx.DecodingError(f"an answer of more than {_LARGEST_BODY} bytes")
-        if time.monotonic() > deadline:
-            raise httpx.ReadTimeout(f"after {size} bytes the answer was still not complete")
-    return b"".join(parts)
-
-
-def _judge(status: int, retry_after: str | None, content: bytes, longest_wait_s: float) -> _Reply:
-    if status == HTTPStatus.OK:
-        return _read(content)
-    delay, known = _seconds(retry_after), {s.value: s.phrase for s in HTTPStatus}
-    problem = f"HTTP {status} {known.get(status, '')}{_HINTS.get(status, '')}: {_quote(content)}"
-    if delay > longest_wait_s:
-        return _Reply(problem=f"{problem}; it asks to wait {delay:.0f} s, which is more than longest_wait_s={longest_wait_s:g}")
-    return _Reply(problem=problem, again=status in _TRANSIENT or status >= 500, delay=delay)
-
-
-def _seconds(retry_after: str | None) -> float:
-    """Retry-After as seconds from now; 0 if it says nothing readable. It is a number or a date (RFC 9110, 10.2.3)."""
-    if retry_after is None:
-        return 0.0
-    if re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", retry_after.strip()):
-        return float(retry_after)
-    try:
-        date = parsedate_to_datetime(retry_after)
-        return max(0.0, (date.replace(tzinfo=date.tzinfo or UTC) - datetime.now(UTC)).total_seconds())
-    except (ValueError, TypeError, IndexError, OverflowError):
-        return 0.0
-
-
-def _read(content: bytes) -> _Reply:
-    """The text of a chat completion; a cut-off or empty one may come whole the next time, one without text will not."""
-    try:
-        data = json.loads(content)
-    except (ValueError, RecursionError):
-        data = None
-    if not isinstance(data, dict):
-        return _Reply(problem=f"its answer is no JSON object: {_quote(content)}", again=True)
-    usage, choices = data.get("usage"), data.get("choices")
-    counts = [usage.get(k) if isinstance(usage, dict) else 0 for k in ("prompt_tokens", "completion_tokens")]
-    prompt, completion = (n if type(n) is int and 0 <= n < 2**40 else 0 for n in counts)
-    if not isinstance(choices, list) or not choices:
-        problem = f"its answer is JSON without choices: {_quote(content)}"
-        return _Reply(problem=problem, again=True, tokens=(prompt, completion))
-    message = choices[0].get("message") if isinstance(choices[0], dict) else None
-    text = message.get("content") if isinstance(message, dict) else None
-    if not isinstance(text, str):
-        problem = f"its answer has no text in choices[0].message.content (is max_tokens large enough?): {_quote(content)}"
-        return _Reply(problem=problem, tokens=(prompt, completion))
-    # A lone surrogate, which JSON may carry, could be neither printed nor stored.
-    return _Reply(text=text.encode(errors="replace").decode(), tokens=(prompt, completion))
-
-
-def _quote(said: bytes) -> str:
-    """The beginning of what a server said, on one line and fit for a terminal, or nothing of it where a key is in it."""
-    text = said[:20_000].decode(errors="replace")
-    if _leaks(text):
-        return _WITHHELD
-    line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
-    return line[:300] + "..." * (len(line) > 300) or "(nothing said)"
-
-
-def _leaks(text: str) -> bool:
-    """Whether any 8 characters in a row of a key stand in the text, escaped, wrapped or with other capitals if need be."""
-    said = (_fold(text), _fold(_unescape(text)))
-    for name in _NAMES:
-        value = os.environ.get(name, "")
-        for key, there in zip((_fold(value), _fold(_unescape(value))), said, strict=True):
-            width = min(8, len(key))
-            if width and any(key[k : k + width] in there for k in range(len(key) - width + 1)):
-                return True
-    return False
-
-
-def _fold(text: str) -> str:
-    return "".join(text.split()).casefold()
-
-
-def _unescape(text: str) -> str:
-    text = re.sub(r"\\u([0-9a-fA-F]{4})", lambda match: chr(int(match[1], 16)), text).replace("\\", "")
-    return html.unescape(unquote(text))
-
-
-def _guard(record: logging.LogRecord) -> bool:
-    """A logging filter that blanks what repeats a key and keeps everything else."""
-    if _leaks(record.getMessage()):
-        record.msg, record.args = _WITHHELD, ()
-    return True
-
-
-def _qwen_size(width: int, height: int) -> tuple[int, int]:
-    """Width and height at which Qwen2-VL and Qwen2.5-VL see an image (Wang et al. 2024, arXiv:2409.12191)."""
-    unit, fewest, most = 28, 3136, 12_845_056
-    sides = [round(side / unit) * unit for side in (width, height)]
-    if sides[0] * sides[1] > most:
-        sides = [max(unit, math.floor(side / math.sqrt(width * height / most) / unit) * unit) for side in (width, height)]
-    elif sides[0] * sides[1] < fewest:
-        sides = [math.ceil(side * math.sqrt(fewest / (width * height)) / unit) * unit for side in (width, height)]
-    return sides[0], sides[1]

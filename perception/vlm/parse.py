@@ -21,6 +21,7 @@ without a key for its places, and InternVL's lists without a `<box>`, are read a
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -259,3 +260,14 @@ DIALECTS: dict[str, tuple[Callable[[str], Iterable[_Raw]], float | None]] = {
     "moondream": (_json, 1),
     "tuples": (_tuples, None),
 }
+
+
+def qwen_size(width: int, height: int) -> tuple[int, int]:
+    """Width and height at which Qwen2-VL and Qwen2.5-VL see an image (Wang et al. 2024, arXiv:2409.12191)."""
+    unit, fewest, most = 28, 3136, 12_845_056
+    sides = [round(side / unit) * unit for side in (width, height)]
+    if sides[0] * sides[1] > most:
+        sides = [max(unit, math.floor(side / math.sqrt(width * height / most) / unit) * unit) for side in (width, height)]
+    elif sides[0] * sides[1] < fewest:
+        sides = [math.ceil(side * math.sqrt(fewest / (width * height)) / unit) * unit for side in (width, height)]
+    return sides[0], sides[1]
