@@ -91,7 +91,7 @@ class Lessons:
         rng = np.random.default_rng((self._seed, 1, number))
         chosen, silent = rng.integers(len(self._corpus), size=self._batch_size), number < self._silent
         own = self._batch_size - int(self._batch_size * _RECOLOURED[silent])
-        pixels, nouns, colours = self._shown(chosen, own, rng)
+        pixels, nouns, colours = shown(self._corpus, chosen, own, rng)
         talks = [] if silent else [self._talk(int(k), rng) for k in chosen[:own]]
         where = [spread(q.answer) for talk in talks for q in talk]
         return Lesson(
@@ -102,19 +102,6 @@ class Lessons:
             chat.Packed(self._tokenizer, [[(q.prompt, q.answer) for q in talk] for talk in talks]) if talks else None,
             torch.from_numpy(np.array(where, np.float32).reshape(len(where), _GRID**2)),
         )
-
-    def _shown(self, chosen: NDArray[np.int64], own: int, rng: np.random.Generator) -> tuple[torch.Tensor, ...]:
-        """Pixels, nouns and colours; all but the first `own` pictures get their channels in another order.
-
-        A corpus never shows some things in some colours. Who learns what things are in their own colours learns that as well:
-        that what is cyan is no kettle.
-        """
-        pixels = chat.to_pixels(self._corpus.images[chosen])
-        nouns, colours = (torch.from_numpy(x[chosen].astype(np.int64)) for x in (self._corpus.nouns, self._corpus.colours))
-        for k in range(own, len(chosen)):
-            pixels[k] = pixels[k][list(_ORDERS[int(rng.integers(len(_ORDERS)))])]
-        nouns[:own], colours[own:] = IGNORED, IGNORED
-        return pixels, nouns, colours
 
     def _boxes(self, index: int) -> NDArray[np.float32]:
         nouns, colours = self._corpus.nouns[index], self._corpus.colours[index]
@@ -139,6 +126,23 @@ class Lessons:
         weight = np.array([self._weights[q.kind] for q in asked])
         count = min(self._questions, int((weight > 0).sum()))
         return [asked[k] for k in rng.choice(len(asked), count, replace=False, p=weight / weight.sum())]
+
+
+def shown(corpus: Corpus, chosen: NDArray[np.int64], own: int, rng: np.random.Generator) -> tuple[torch.Tensor, ...]:
+    """Pixels, nouns and colours of chosen pictures; all but the first `own` get their channels in another order.
+
+    A corpus never shows some things in some colours. Who learns what things are in their own colours learns that as well: that
+    what is cyan is no kettle.
+
+    Returns:
+        (B, 3, H, W) in [-1, 1]; (B, h, w) twice, `IGNORED` where it is not learned.
+    """
+    pixels = chat.to_pixels(corpus.images[chosen])
+    nouns, colours = (torch.from_numpy(x[chosen].astype(np.int64)) for x in (corpus.nouns, corpus.colours))
+    for k in range(own, len(chosen)):
+        pixels[k] = pixels[k][list(_ORDERS[int(rng.integers(len(_ORDERS)))])]
+    nouns[:own], colours[own:] = IGNORED, IGNORED
+    return pixels, nouns, colours
 
 
 def strange(corpus: Corpus) -> re.Pattern[str]:

@@ -22,7 +22,7 @@ from torch import nn
 from torch.nn import functional
 
 from agents import checkpoint
-from agents.lessons import strange
+from agents.lessons import FEWEST, shown, strange
 from agents.pretrain import Pace, Pretraining
 from agents.run import Run
 from assets.errors import InvalidValueError
@@ -41,10 +41,10 @@ class Album:
     """One update's truth.
 
     Attributes:
-        pixels: (B, 3, H, W) in [-1, 1].
+        pixels: (B, 3, H, W) in [-1, 1], recoloured ones last.
         texts: T: captions of the B pictures, then phrases.
         fits: (B, T) 1 where a text is true, 0 where it is not, NaN where nobody can say.
-        nouns, colours: (B, patches, cells) what each patch shows, 0 is nothing.
+        nouns, colours: (B, patches, cells) what each patch shows, 0 is nothing, -100 is not learned.
     """
 
     pixels: torch.Tensor
@@ -101,8 +101,8 @@ class TinyDualLearner(Pretraining):
         dense_steps: int = 10_000, width: int = 192, depth: int = 2, vision_depth: int = 5, heads: int = 3, **pace: Any,
     ) -> None:  # fmt: skip
         del env
-        if phrases < 1:
-            raise InvalidValueError(f"phrases must be >= 1, got {phrases}")
+        if phrases < 1 or batch_size < FEWEST:
+            raise InvalidValueError(f"phrases must be >= 1 and batch_size >= {FEWEST}, got {phrases} and {batch_size}")
         super().__init__(corpus, seed, batch_size, Pace(**pace))
         self._phrases, self._dense, self._dense_steps = phrases, dense, dense_steps
         nouns, colours = self.corpus.names
@@ -131,12 +131,14 @@ class TinyDualLearner(Pretraining):
         captions = [q.answer if (q := describe(scene, rng)) else "There is nothing." for scene in scenes]
         things = [self._things[k] for k in rng.choice(len(self._things), min(self._phrases, len(self._things)), replace=False)]
         phrases = [self._phrase(t, _FORMS[int(rng.integers(len(_FORMS)))]) for t in things]
-        own = np.array([[a == b for b in captions] for a in captions], np.float32)
-        nouns, colours = (
-            torch.from_numpy(_cells(x[chosen].astype(np.int64))) for x in (self.corpus.nouns, self.corpus.colours)
-        )
-        fits = torch.from_numpy(np.concatenate([own, truth(scenes, things)], axis=1))
-        return Album(chat.to_pixels(self.corpus.images[chosen]), captions + phrases, fits, nouns, colours)
+        own = self.batch_size - self.batch_size // 4
+        pixels, nouns, colours = shown(self.corpus, chosen, own, rng)
+        same = np.array([[a == b for b in captions] for a in captions], np.float32)
+        fits = np.concatenate([same, truth(scenes, things)], axis=1)
+        # Of a recoloured picture, only what names no colour is known.
+        coloured = np.array([True] * len(captions) + [bool(colour) for colour, _ in things])
+        fits[own:, coloured] = np.nan
+        return Album(pixels, captions + phrases, torch.from_numpy(fits), _cells(nouns), _cells(colours))
 
     @staticmethod
     def _phrase(thing: tuple[str, str], form: str) -> str:
@@ -163,11 +165,11 @@ class TinyDualLearner(Pretraining):
         return out
 
 
-def _cells(grid: NDArray[np.int64]) -> NDArray[np.int64]:
+def _cells(grid: torch.Tensor) -> torch.Tensor:
     """(B, h, w) of a corpus's patches -> (B, patches, cells) of the tower's, both row by row."""
     b, h, w = grid.shape
     parts = grid.reshape(b, h // _CELLS, _CELLS, w // _CELLS, _CELLS)
-    return parts.transpose(0, 1, 3, 2, 4).reshape(b, -1, _CELLS**2)
+    return parts.permute(0, 1, 3, 2, 4).reshape(b, -1, _CELLS**2)
 
 
 def export(run: Run, folder: Path) -> str:

@@ -52,13 +52,16 @@ def test_what_patches_show_lies_where_the_tower_looks(folder: Path) -> None:
     made = learner(folder)
     album = made._album(0)
     rng = np.random.default_rng((0, 1, 0))
-    grid = made.corpus.nouns[rng.integers(len(made.corpus), size=8)]
+    grid = made.corpus.nouns[rng.integers(len(made.corpus), size=8)].astype(int)
+    grid[:6] = -100  # learned from the recoloured ones alone
     assert album.nouns.shape == (8, 64, 4)
     for patch, (row, column) in ((0, (0, 0)), (9, (1, 1)), (23, (2, 7))):
         cells = grid[:, 2 * row : 2 * row + 2, 2 * column : 2 * column + 2].reshape(8, 4)
         np.testing.assert_array_equal(album.nouns[:, patch], cells)
     assert album.fits.shape == (8, 8 + 16)
-    assert torch.all(album.fits[:, :8].diagonal() == 1)
+    assert torch.all(album.fits[:6, :8].diagonal() == 1)
+    assert torch.isnan(album.fits[6:, :8]).all()
+    assert torch.isfinite(album.fits[6:, 8:]).any()
     assert len(album.texts) == 24
 
 
@@ -105,7 +108,7 @@ def test_a_run_is_exported_and_scores_as_it_was_trained(folder: Path, tmp_path: 
 
 
 def test_refusals(folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(InvalidValueError, match="phrases must be >= 1, got 0"):
+    with pytest.raises(InvalidValueError, match="phrases must be >= 1 and batch_size >= 4, got 0 and 8"):
         learner(folder, phrases=0)
     with pytest.raises(InvalidValueError, match=r"holds no tiny dual model: it has no config\.json"):
         TinyDual(tmp_path)
