@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,16 +20,13 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional
 
-from agents import checkpoint
 from agents.lessons import FEWEST, shown, strange
 from agents.pretrain import Pace, Pretraining
-from agents.run import Run
 from assets.errors import InvalidValueError
 from perception.annotation import Annotation
 from perception.questions import describe
 from perception.tiny import chat, dual
 
-_SIZES = ("width", "depth", "vision_depth", "heads")
 _FORMS = ("a {}", "the {}", "{}", "a picture of a {}", "There is a {}.")
 # Cells of a corpus's grid of patches to a side of one of the tower's.
 _CELLS = dual.PATCH // chat.PATCH
@@ -98,7 +94,7 @@ class TinyDualLearner(Pretraining):
 
     def __init__(
         self, env: Any, corpus: str, seed: int = 0, batch_size: int = 96, phrases: int = 96, dense: float = 2.0,
-        dense_steps: int = 10_000, width: int = 192, depth: int = 2, vision_depth: int = 5, heads: int = 3, **pace: Any,
+        dense_steps: int = 10_000, width: int = 192, depth: int = 2, vision_depth: int = 4, heads: int = 3, **pace: Any,
     ) -> None:  # fmt: skip
         del env
         if phrases < 1 or batch_size < FEWEST:
@@ -170,19 +166,3 @@ def _cells(grid: torch.Tensor) -> torch.Tensor:
     b, h, w = grid.shape
     parts = grid.reshape(b, h // _CELLS, _CELLS, w // _CELLS, _CELLS)
     return parts.permute(0, 1, 3, 2, 4).reshape(b, -1, _CELLS**2)
-
-
-def export(run: Run, folder: Path) -> str:
-    """Write a run's newest model as transformers reads it, in half precision; returns the checkpoint's name.
-
-    Raises:
-        CheckpointError: no whole checkpoint.
-    """
-    at, saved = checkpoint.load_last(run.checkpoints)
-    learned, agent = saved["learner"], run.config.agent
-    tokenizer = dual.read_tokenizer(learned["tokenizer"])
-    model = dual.make_model(tokenizer, *(int(agent[k]) for k in _SIZES))
-    model.load_state_dict(checkpoint.to_tensors(learned["policy"]))
-    model.half().save_pretrained(folder)
-    dual.make_processor(tokenizer).save_pretrained(folder)
-    return at.name

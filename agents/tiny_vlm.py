@@ -8,24 +8,20 @@ afterwards.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 from torch.nn import functional
 
-from agents import checkpoint
 from agents.lessons import FEWEST, Lesson, Lessons
 from agents.pretrain import Pace, Pretraining
-from agents.run import Run
 from assets.errors import InvalidValueError, UnknownNameError
 from perception.questions import KINDS
 from perception.tiny import chat
 
 # Weight of the mean distance between the boxes that patches tell of and the true ones, as a share of the picture.
 _BOXES = 5.0
-_SIZES = ("width", "depth", "vision_depth", "heads")
 
 
 class TinyChatLearner(Pretraining):
@@ -104,19 +100,3 @@ class TinyChatLearner(Pretraining):
         places = heard.places[packed.ends[asked, 0]].float()
         scores = torch.einsum("qd,qpd->qp", query, places) / query.shape[1] ** 0.5
         return -(where[asked] * scores.log_softmax(dim=1)).sum() / max(1, int(asked.sum()))
-
-
-def export(run: Run, folder: Path) -> str:
-    """Write a run's newest model as transformers reads it, in half precision; returns the checkpoint's name.
-
-    Raises:
-        CheckpointError: no whole checkpoint.
-    """
-    at, saved = checkpoint.load_last(run.checkpoints)
-    learned, agent = saved["learner"], run.config.agent
-    tokenizer = chat.read_tokenizer(learned["tokenizer"])
-    model = chat.make_model(tokenizer, *(int(agent[k]) for k in _SIZES))
-    model.load_state_dict(checkpoint.to_tensors(learned["policy"]))
-    model.half().save_pretrained(folder)
-    chat.make_processor(tokenizer).save_pretrained(folder)
-    return at.name

@@ -1,10 +1,10 @@
-"""How well the tiny chat model sees: every figure with the picture, and answers with a black one in its place too.
+"""How well the tiny models see: every figure with the picture, and answers with a black one in its place too.
 
-    python -m benchmarks.tiny_vlm --run outputs/tiny_chat --corpus outputs/corpus/test             prints
-    python -m benchmarks.tiny_vlm --run outputs/tiny_chat --corpus outputs/corpus/test --publish   also writes docs/results
+    python -m benchmarks.tiny_vlm --corpus outputs/corpus/test             prints
+    python -m benchmarks.tiny_vlm --corpus outputs/corpus/test --publish   also writes docs/results
 
 The corpus is held out: `python -m envs.corpus --n 3000 --seed 1 --held-out --out outputs/corpus/test`. Intervals are bootstraps
-over pictures.
+over pictures; of the dual encoder over groups of captions and over things.
 """
 
 from __future__ import annotations
@@ -22,19 +22,22 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
-from agents.run import Run
 from agents.show import say, table
-from agents.tiny_vlm import export
+from agents.tiny_dual import article, truth
+from assets.errors import InvalidValueError
 from benchmarks import results
 from benchmarks.results import Row
 from perception.annotation import box_iou
 from perception.corpus import Corpus
-from perception.questions import KINDS, Question, ask
-from perception.vlm.tiny import TinyChat
+from perception.questions import KINDS, Question, ask, describe
+from perception.vlm.tiny import FOLDER, TinyChat, TinyDual
 
 GROUNDING = ("box", "point")
 UNSCORED = (*GROUNDING, "describe")
 _ROUNDS = 1000
+CAPTIONS = 100
+_GROUPS = 50  # of captions
+_FEWEST = 5  # pictures that must show a thing for it to be counted
 
 
 @dataclass(frozen=True)
@@ -152,19 +155,67 @@ def measure(model: TinyChat, corpus: Corpus, seed: int = 0) -> tuple[list[Row], 
     return rows, by_kind(answers, right)
 
 
+def measure_dual(model: TinyDual, corpus: Corpus, seed: int = 0) -> list[Row]:
+    """Retrieval among a hundred captions, and whether the view that shows a thing scores higher than one that does not."""
+    rng = np.random.default_rng(seed)
+    captions = [q.answer if (q := describe(corpus.annotation(k), rng)) else "" for k in range(len(corpus))]
+    images = model.embed(corpus.images)
+    groups, hits = [], []
+    for group in range(_GROUPS):
+        order = rng.permutation(len(corpus))
+        _, first = np.unique([captions[k] for k in order], return_index=True)
+        chosen = [int(order[k]) for k in rng.permutation(first) if captions[order[k]]][:CAPTIONS]
+        if len(chosen) < CAPTIONS:
+            raise InvalidValueError(f"{corpus.folder} has {len(chosen)} different captions, retrieval takes {CAPTIONS}")
+        scores = images[chosen] @ model.embed_texts([captions[k] for k in chosen]).T
+        hits += list(scores.argmax(axis=1) == np.arange(CAPTIONS))
+        groups += [group] * CAPTIONS
+    right, where = np.array(hits, float), np.array(groups)
+    rows = [Row("tiny", "retrieval_r1_100", *interval(where, lambda k: float(right[k].mean()), seed), len(right), (seed,))]
+    shares = presence(model, corpus)
+    each = np.arange(len(shares))
+    return [
+        *rows,
+        Row("tiny", "presence_auroc", *interval(each, lambda k: float(shares[k].mean()), seed), len(shares), (seed,)),
+    ]
+
+
+def presence(model: TinyDual, corpus: Corpus) -> NDArray[np.float64]:
+    """For each combination of colour and thing: how often a picture that shows it scores higher than one that does not."""
+    nouns, colours = corpus.names
+    things = [(colour, noun) for noun in nouns for colour in colours]
+    fits = truth([corpus.annotation(k) for k in range(len(corpus))], things)
+    scores = model.score(corpus.images, [article(f"a {colour} {noun}") for colour, noun in things])
+    out = []
+    for k in range(len(things)):
+        known = np.isfinite(fits[:, k])
+        shown = fits[known, k] == 1
+        if _FEWEST <= shown.sum() < known.sum():
+            out.append(auroc(scores[known, k], shown))
+    return np.array(out)
+
+
+def weights_mb(folder: Path) -> float:
+    """Size of all weights under a folder, 10^6 bytes."""
+    return sum(file.stat().st_size for file in folder.rglob("*.safetensors")) / 1e6
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.tiny_vlm", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--run", type=Path, required=True, help="run folder of saccade train agent=tiny_vlm")
+    parser.add_argument("--models", type=Path, default=FOLDER, help="folder with chat and dual (default: what ships)")
     parser.add_argument("--corpus", type=Path, required=True, help="a held-out corpus")
     parser.add_argument("--limit", type=int, default=None, help="pictures (default: all)")
     parser.add_argument("--publish", action="store_true", help="write docs/results/tiny_vlm.json")
     arguments = parser.parse_args(argv)
-    folder = arguments.run / "export"
-    say(f"checkpoint {export(Run.open(arguments.run), folder)}, exported to {folder}")
-    rows, kinds = measure(TinyChat(folder), Corpus(arguments.corpus, arguments.limit))
+    corpus = Corpus(arguments.corpus, arguments.limit)
+    if corpus.masks is None or not corpus.about["held_out"]:
+        raise InvalidValueError(f"{arguments.corpus} is not held out: make one with python -m envs.corpus --held-out")
+    rows, kinds = measure(TinyChat(arguments.models / "chat"), corpus)
+    rows += measure_dual(TinyDual(arguments.models / "dual"), corpus)
+    rows.append(Row("tiny", "weights_mb", weights_mb(arguments.models), None, None, 1))
+    rows += [Row("tiny", f"qa_{kind}", share, None, None, 1, (0,)) for kind, share in kinds.items()]
     table(("metric", "value", "low", "high", "n"), [(r.metric, r.value, r.low, r.high, r.n) for r in rows])
-    table(("kind of question", "right"), [(kind, f"{share:.3f}") for kind, share in kinds.items()])
     if arguments.publish:
         command = shlex.join(["python", "-m", "benchmarks.tiny_vlm", *(sys.argv[1:] if argv is None else argv)])
         say(f"written: {results.write('tiny_vlm', command, rows)}")

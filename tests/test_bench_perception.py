@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from agents import bench
 from agents.bench_perception import measure, time_calls, ways
 from assets.errors import InvalidValueError
+from tests.backends import save_tiny_chat, save_tiny_dual
 from tests.test_front import Bright, pictures
 
 FEW = ["env.resolution=32", "num_envs=2", "seconds=0.05"]
@@ -60,6 +61,17 @@ def test_the_backend_is_asked_about_what_is_seen() -> None:
     assert ways(backend)["answer"](seen[0], ["the red mug", "the orange cube"]) == [
         "Is this true? There is a red mug. 1", "Is this true? There is an orange cube. 2",
     ]  # fmt: skip
+
+
+def test_speeds_of_what_ships_are_rows_of_a_result(tmp_path: Path) -> None:
+    from benchmarks.perception_speed import measure as speeds
+
+    save_tiny_chat(tmp_path / "chat")
+    save_tiny_dual(tmp_path / "dual")
+    rows = {row.metric: row for row in speeds(tmp_path, rounds=2)}
+    assert {"embed_images_per_s", "ground_images_per_s", "cache_lookups_per_s"} <= set(rows)
+    assert all(row.value > 0 for row in rows.values())
+    assert rows["remembered_images_per_s"].value > rows["embed_images_per_s"].value
 
 
 def test_refusals(tmp_path: Path) -> None:

@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from agents import checkpoint, train
+from agents.export import export
 from agents.run import Run
-from agents.tiny_vlm import TinyChatLearner, export
+from agents.tiny_vlm import TinyChatLearner
 from assets.errors import InvalidValueError, UnknownNameError
 from envs import corpus as writing
 from perception.questions import KINDS

@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from agents import checkpoint, train
+from agents.export import export
 from agents.run import Run
-from agents.tiny_dual import TinyDualLearner, article, export, truth
+from agents.tiny_dual import TinyDualLearner, article, truth
 from assets.errors import InvalidValueError
 from envs import corpus as writing
 from perception.annotation import Annotation
@@ -105,6 +106,67 @@ def test_a_run_is_exported_and_scores_as_it_was_trained(folder: Path, tmp_path: 
     with torch.no_grad():
         wanted = made.model.eval()(input_ids=ids, pixel_values=pixels).logits_per_image
     np.testing.assert_allclose(backend.score(corpus.images, texts), wanted, atol=0.1)  # in half precision
+
+
+def test_its_benchmark_counts_what_is_right(tmp_path: Path) -> None:
+    from benchmarks import tiny_vlm
+    from perception.questions import describe
+
+    folder = tmp_path / "held"
+    writing.main(["--n", "160", "--held-out", "--out", str(folder)])
+    corpus = Corpus(folder)
+    rng = np.random.default_rng(0)
+    captions = [q.answer if (q := describe(corpus.annotation(k), rng)) else "" for k in range(len(corpus))]
+    numbers = {text: k for k, text in enumerate(dict.fromkeys(captions))}
+    nouns, colours = corpus.names
+    things = [article(f"a {c} {n}") for n in nouns for c in colours]
+    fits = np.nan_to_num(truth([corpus.annotation(k) for k in range(len(corpus))], [(c, n) for n in nouns for c in colours]))
+
+    class Knowing:
+        """Knows captions and things, or, if blind, nothing."""
+
+        def __init__(self, blind: bool) -> None:
+            self.share = 0.0 if blind else 1.0
+
+        def embed(self, images: np.ndarray) -> np.ndarray:
+            return np.eye(len(numbers))[[numbers[c] for c in captions]] * self.share
+
+        def embed_texts(self, texts: list[str]) -> np.ndarray:
+            return np.eye(len(numbers))[[numbers[t] for t in texts]]
+
+        def score(self, images: np.ndarray, texts: list[str]) -> np.ndarray:
+            assert texts == things
+            return fits * self.share
+
+    seen = {row.metric: row for row in tiny_vlm.measure_dual(Knowing(False), corpus)}  # pyright: ignore[reportArgumentType]
+    assert seen["retrieval_r1_100"].value == seen["presence_auroc"].value == 1
+    assert seen["retrieval_r1_100"].n == 5000
+    blind = {row.metric: row.value for row in tiny_vlm.measure_dual(Knowing(True), corpus)}  # pyright: ignore[reportArgumentType]
+    assert blind["retrieval_r1_100"] == pytest.approx(0.01)
+    assert blind["presence_auroc"] == 0.5
+    with pytest.raises(InvalidValueError, match="different captions, retrieval takes 100"):
+        tiny_vlm.measure_dual(Knowing(False), Corpus(folder, limit=60))  # pyright: ignore[reportArgumentType]
+    seen_folder = tmp_path / "seen"
+    writing.main(["--n", "64", "--out", str(seen_folder)])
+    with pytest.raises(InvalidValueError, match="is not held out"):
+        tiny_vlm.main(["--corpus", str(seen_folder)])
+
+
+def test_only_what_learns_from_pictures_is_exported(tmp_path: Path) -> None:
+    run = train.main(
+        [
+            "agent=ppo",
+            "env.resolution=8",
+            "num_envs=2",
+            "steps=32",
+            "logger=jsonl",
+            "agent.n_steps=8",
+            "agent.batch_size=16",
+            f"run={tmp_path / 'run'}",
+        ]
+    )
+    with pytest.raises(InvalidValueError, match=r"what can be exported is trained by \['agents.tiny_dual"):
+        export(run, tmp_path / "model")
 
 
 def test_refusals(folder: Path, tmp_path: Path) -> None:

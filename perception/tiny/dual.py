@@ -36,7 +36,7 @@ def make_processor(tokenizer: Any) -> Any:
     return SiglipProcessor(SiglipImageProcessorPil(size={"height": SIDE, "width": SIDE}), tokenizer)
 
 
-def make_model(tokenizer: Any, width: int = 192, depth: int = 2, vision_depth: int = 5, heads: int = 3, seed: int = 0) -> Any:
+def make_model(tokenizer: Any, width: int = 192, depth: int = 2, vision_depth: int = 4, heads: int = 3, seed: int = 0) -> Any:
     """A fresh model, a pure function of its sizes and the seed."""
     import torch
     from transformers import SiglipConfig, SiglipModel

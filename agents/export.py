@@ -1,0 +1,86 @@
+"""From a run folder to a model that transformers loads, in half precision.
+
+python -m agents.export outputs/tiny_chat assets/vlm/chat
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from agents import checkpoint
+from agents.run import Run
+from agents.show import say
+from assets.errors import InvalidValueError
+from perception.corpus import Corpus
+from perception.tiny import chat, dual
+
+# What each learner of pictures trains.
+MODELS: dict[str, Any] = {"agents.tiny_vlm.TinyChatLearner": chat, "agents.tiny_dual.TinyDualLearner": dual}
+SIZES = ("width", "depth", "vision_depth", "heads")
+
+
+def export(run: Run, folder: Path) -> str:
+    """Write a run's newest model, its processor, and training.json, which says how it came about.
+
+    Args:
+        run: of `saccade train agent=tiny_vlm` or `agent=tiny_dual`.
+        folder: is made.
+
+    Returns:
+        Name of the checkpoint.
+
+    Raises:
+        InvalidValueError: the run trained something else.
+        CheckpointError: no whole checkpoint.
+    """
+    agent = run.config.agent
+    made = MODELS.get(str(agent["_target_"]))
+    if made is None:
+        raise InvalidValueError(
+            f"{run.folder} trained {agent['_target_']}; what can be exported is trained by {sorted(MODELS)}"
+        )
+    at, saved = checkpoint.load_last(run.checkpoints)
+    learned = saved["learner"]
+    tokenizer = made.read_tokenizer(learned["tokenizer"])
+    model = made.make_model(tokenizer, *(int(agent[k]) for k in SIZES))
+    model.load_state_dict(checkpoint.to_tensors(learned["policy"]))
+    folder.mkdir(parents=True, exist_ok=True)
+    model.half().save_pretrained(folder)
+    made.make_processor(tokenizer).save_pretrained(folder)
+    (folder / "training.json").write_text(json.dumps(_history(run, at.name), indent=2) + "\n")
+    return at.name
+
+
+def _history(run: Run, name: str) -> dict[str, Any]:
+    rows = [row for row in run.metrics() if row["step"] <= int(name)]
+    return {
+        "checkpoint": name,
+        "updates": int(name),
+        "seconds": rows[-1]["seconds"] if rows else 0.0,
+        "seed": run.config.seed,
+        "agent": OmegaConf.to_container(run.config.agent),
+        "corpus": dict(Corpus(run.config.agent.corpus, limit=1).about),
+        "system": json.loads((run.folder / "system.json").read_text()),
+    }
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line."""
+    parser = argparse.ArgumentParser(prog="python -m agents.export", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("run", type=Path, help="run folder of saccade train agent=tiny_vlm or agent=tiny_dual")
+    parser.add_argument("folder", type=Path, help="where the model goes")
+    arguments = parser.parse_args(argv)
+    name = export(Run.open(arguments.run), arguments.folder)
+    say(f"checkpoint {name} of {arguments.run}: {arguments.folder}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
