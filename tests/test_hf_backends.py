@@ -164,6 +164,13 @@ def test_smolvlm_runs_without_what_is_for_video(folder: Callable[[str], str], mo
     assert len(model.answer(IMAGES, TEXTS)) == 3
 
 
+@pytest.mark.parametrize("name", ["idefics3", "qwen2_5_vl"])
+def test_a_prompt_without_the_models_mark_for_a_picture_is_refused(name: str, folder: Callable[[str], str]) -> None:
+    model = HFChat(folder(name), chat_template="{{ messages[0]['content'][1]['text'] }}")
+    with pytest.raises(InvalidValueError, match=r"refuses an input: .* Found total 0 <.*> tokens and 3 images"):
+        model.answer(IMAGES, TEXTS)
+
+
 def test_a_prompt_with_the_models_own_marks_is_refused(backend: Callable[[str], Any]) -> None:
     with pytest.raises(InvalidValueError, match=r"Qwen2_5_VLProcessor refuses an input: .*image_pad"):
         backend("qwen2_5_vl").answer(IMAGES[:1], ["what is <|image_pad|>?"])
