@@ -24,8 +24,9 @@ _GRID = chat.SIDE // chat.PATCH // chat.SHUFFLE
 _SCANNED = 10_000  # pictures, among which every combination that a corpus has is met many times
 IGNORED = -100  # as torch's cross entropy has it
 FEWEST = 4  # pictures of which one is recoloured
+_NOTHING = 0.2
 # Share of recoloured pictures: where something is asked, and in a silent lesson.
-_RECOLOURED = (0.25, 0.5)
+_RECOLOURED = (0.25, 0.75)
 _ORDERS = ((0, 2, 1), (1, 0, 2), (1, 2, 0), (2, 0, 1), (2, 1, 0))
 _PLACE = re.compile(r'\[\{"(?:bbox_2d|point_2d)": \[([\d, ]+)\]')
 
@@ -143,6 +144,14 @@ def shown(corpus: Corpus, chosen: NDArray[np.int64], own: int, rng: np.random.Ge
         pixels[k] = pixels[k][list(_ORDERS[int(rng.integers(len(_ORDERS)))])]
     nouns[:own], colours[own:] = IGNORED, IGNORED
     return pixels, nouns, colours
+
+
+def rarity(corpus: Corpus) -> torch.Tensor:
+    """Weight of each noun's patches, (1 + nouns,): the rarer, the heavier, by the root; a fifth where nothing is to be seen."""
+    counts = np.bincount(corpus.nouns[:_SCANNED].ravel(), minlength=len(corpus.names[0]) + 1).astype(np.float32)
+    weights = np.sqrt(np.median(counts[1:]) / np.maximum(counts, 1))
+    weights[0] = _NOTHING
+    return torch.from_numpy(weights)
 
 
 def strange(corpus: Corpus) -> re.Pattern[str]:

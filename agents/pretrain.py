@@ -37,8 +37,8 @@ class Pace:
         threads: torch threads on the CPU; 0 leaves torch's choice.
     """
 
-    learning_rate: float = 1.5e-3
-    matrix_rate: float = 0.02
+    learning_rate: float = 1e-3
+    matrix_rate: float = 0.01
     warmup_steps: int = 100
     decay_steps: int = 10_000
     half: bool = True

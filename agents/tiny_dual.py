@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional
 
-from agents.lessons import FEWEST, shown, strange
+from agents.lessons import FEWEST, rarity, shown, strange
 from agents.pretrain import Pace, Pretraining
 from assets.errors import InvalidValueError
 from perception.annotation import Annotation
@@ -102,6 +102,7 @@ class TinyDualLearner(Pretraining):
         super().__init__(corpus, seed, batch_size, Pace(**pace))
         self._phrases, self._dense, self._dense_steps = phrases, dense, dense_steps
         nouns, colours = self.corpus.names
+        self._rarity = rarity(self.corpus).to(self.device)
         never = strange(self.corpus)
         pairs = [(c, n) for c in colours for n in nouns if not never.search(f"{c} {n}")]
         self._things = [*pairs, *(("", n) for n in nouns), *((c, "") for c in colours)]
@@ -155,9 +156,9 @@ class TinyDualLearner(Pretraining):
         known = torch.isfinite(fits)
         apart = torch.where(known, functional.binary_cross_entropy_with_logits(logits, fits.nan_to_num(), reduction="none"), 0)
         out = {"captions": apart[:, :count].sum() / count, "phrases": apart[:, count:].sum() / count}
-        for name, wanted in (("nouns", album.nouns), ("colours", album.colours)):
+        for name, wanted, weight in (("nouns", album.nouns, self._rarity), ("colours", album.colours, None)):
             said = self.heads[name](seen.last_hidden_state.float()).unflatten(-1, (_CELLS**2, -1))
-            out[name] = functional.cross_entropy(said.flatten(0, 2), wanted.flatten().to(self.device))
+            out[name] = functional.cross_entropy(said.flatten(0, 2), wanted.flatten().to(self.device), weight)
         return out
 
 

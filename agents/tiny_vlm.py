@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from agents.lessons import FEWEST, Lesson, Lessons
+from agents.lessons import FEWEST, Lesson, Lessons, rarity
 from agents.pretrain import Pace, Pretraining
 from assets.errors import InvalidValueError, UnknownNameError
 from perception.questions import KINDS
@@ -62,6 +62,7 @@ class TinyChatLearner(Pretraining):
         if self.device.type == "cpu":  # where every head's products in full are faster than fused attention's backward pass
             self.model.model.vision_model.set_attn_implementation("eager")
         nouns, colours = self.corpus.names
+        self._rarity = rarity(self.corpus).to(self.device)
         sizes = {"nouns": len(nouns) + 1, "colours": len(colours) + 1, "boxes": 4, "where": width}
         self.heads = nn.ModuleDict({name: nn.Linear(width, size) for name, size in sizes.items()}).to(self.device)
         self.begin()
@@ -85,8 +86,9 @@ class TinyChatLearner(Pretraining):
 
     def _patch_losses(self, patches: torch.Tensor, lesson: Lesson) -> dict[str, torch.Tensor]:
         told, out = patches.float(), dict[str, torch.Tensor]()
-        for name, truth in (("nouns", lesson.nouns), ("colours", lesson.colours)):
-            out[name] = functional.cross_entropy(self.heads[name](told).flatten(0, 1), truth.flatten().to(self.device))
+        for name, truth, weight in (("nouns", lesson.nouns, self._rarity), ("colours", lesson.colours, None)):
+            said = self.heads[name](told).flatten(0, 1)
+            out[name] = functional.cross_entropy(said, truth.flatten().to(self.device), weight)
         boxes = lesson.boxes.flatten(0, 2).to(self.device)
         there = torch.isfinite(boxes[:, 0])
         apart = functional.l1_loss(self.heads["boxes"](told).flatten(0, 1)[there], boxes[there], reduction="sum")
