@@ -122,10 +122,10 @@ class Lessons:
         """Questions about one picture, drawn by the weights of their kinds; a kind may come again, about something else."""
         scene = self._corpus.annotation(index)
         asked = [q for _ in range(2) for q in ask(scene, rng) if not self._strange.search(q.prompt)]
-        if not asked:
-            return [Question("count_things", "Count the objects.", "0")]
         weight = np.array([self._weights[q.kind] for q in asked])
         count = min(self._questions, int((weight > 0).sum()))
+        if not count:
+            return []
         return [asked[k] for k in rng.choice(len(asked), count, replace=False, p=weight / weight.sum())]
 
 

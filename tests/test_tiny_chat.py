@@ -106,6 +106,17 @@ def test_a_run_is_exported_and_loaded_by_transformers(folder: Path, tmp_path: Pa
     assert saved["learner"]["steps"] == 3
 
 
+def test_a_picture_about_which_nothing_can_be_asked_is_only_seen(folder: Path) -> None:
+    made = learner(folder)
+    packed = chat.Packed(made.tokenizer, [[], [("Is there a red cube?", "yes")]])
+    pixels = torch.zeros(2, 3, 128, 128)
+    heard = chat.hear(made.model, pixels, packed)
+    assert len(heard.asked) == 1
+    assert heard.patches.shape == (2, 256, 64)
+    nobody = chat.hear(made.model, pixels, chat.Packed(made.tokenizer, [[], []]))
+    assert nobody.logits.shape[0] == nobody.asked.shape[0] == 0
+
+
 def test_refusals(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(UnknownNameError, match=r"unknown kind of question 'boxes': did you mean 'box'"):
         learner(folder, weights={"boxes": 2.0})

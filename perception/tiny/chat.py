@@ -129,7 +129,7 @@ class Packed:
         same = blocks_[:, :, None] == blocks_[:, None, :]
         causal = torch.ones(length, length, dtype=torch.bool).tril()
         self.mask = ((same | (blocks_[:, None, :] == 0)) & causal)[:, None]
-        self.ends = torch.tensor(ends, dtype=torch.long)
+        self.ends = torch.tensor(ends, dtype=torch.long).reshape(-1, 2)
 
     def to(self, device: torch.device) -> None:
         """Move everything to a device."""
