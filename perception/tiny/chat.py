@@ -109,7 +109,7 @@ class Packed:
         ids = tokenizer.convert_tokens_to_ids
         head = [ids(START), ids(FAKE), ids(GLOBAL), *[ids(IMAGE)] * IMAGE_TOKENS, ids(FAKE)]
         end, flat = ids(END), [text for talk in talks for pair in talk for text in pair]
-        encoded = iter(tokenizer(flat, add_special_tokens=False)["input_ids"])
+        encoded = iter(tokenizer(flat, add_special_tokens=False)["input_ids"] if flat else [])
         rows, ends = [], []
         for number, talk in enumerate(talks):
             tokens, blocks, places, labels = list(head), [0] * len(head), list(range(len(head))), [-100] * len(head)
