@@ -16,6 +16,11 @@ from numpy.typing import NDArray
 from agents.show import say
 from assets.errors import InvalidValueError
 
+# crf 0 with RGB planes is lossless; the usual yuv420p would halve the colours' resolution and round them.
+LOSSLESS: dict[str, Any] = {
+    "codec": "libx264rgb", "pixels": "rgb24", "options": {"crf": "0", "preset": "veryfast"}, "lossless": True,
+}  # fmt: skip
+
 
 class VideoWriter:
     """Writes frames to an H.264 mp4; the file appears when it is complete.
@@ -100,3 +105,17 @@ def read_video(path: str | Path) -> NDArray[np.uint8]:
             return np.stack([np.asarray(f.to_ndarray(format="rgb24"), np.uint8) for f in container.decode(video=0)])
     except (av.error.FFmpegError, ValueError, OSError) as error:
         raise InvalidValueError(f"{path} is not a video that can be read: {error}") from error
+
+
+def write_lossless(file: Path, frames: NDArray[np.uint8], dt: float) -> None:
+    """Write frames (T, H, W, 3) that are `dt` seconds apart so that they are read back bit for bit; makes folders."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with av.open(str(file), "w") as container:
+        stream = container.add_stream(
+            LOSSLESS["codec"], rate=Fraction(1 / dt).limit_denominator(1000), options=LOSSLESS["options"]
+        )
+        stream.height, stream.width = frames.shape[1:3]
+        stream.pix_fmt = LOSSLESS["pixels"]
+        for frame in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format=LOSSLESS["pixels"])))
+        container.mux(stream.encode())
