@@ -52,8 +52,14 @@ class Shot:
     views: int = 1
 
 
+ARC = (0.06, 0.1, 0.94, 0.92)
 SHOTS = {
     "eye_search": Shot("Saccade/EyeSearch-v0", "front", (0.06, 0.22, 0.94, 0.95), (1, 4, 13), views=3),
+    "estop": Shot("Saccade/EStop-v0", "front", ARC, (3, 5), stride=3, views=3),
+    "towel_bucket": Shot("Saccade/TowelBucket-v0", "front", ARC, (3,), stride=4, views=3),
+    "eraser_stand": Shot("Saccade/EraserStand-v0", "front", ARC, (3,), stride=4, views=3),
+    "brush_handoff": Shot("Saccade/BrushHandoff-v0", "front", ARC, (3,), stride=4, views=3),
+    "screwdriver_reorient": Shot("Saccade/ScrewdriverReorient-v0", "front", ARC, (3,), stride=4, views=3),
     "reach": Shot("Saccade/Reach-v0", "side", (0.1, 0.0, 0.9, 0.8), (3, 4, 5)),
     "reach_eye": Shot("Saccade/ReachEye-v0", "front", (0.05, 0.0, 0.95, 0.9), (3, 4, 5), views=3),
     "door_open": Shot("Saccade/DoorOpen-v0", "top", (0.2, 0.02, 0.8, 0.72), (3,), stride=3),

@@ -113,15 +113,51 @@ class ToolDelta:
 
     def apply(self, physics: Physics, action: NDArray[np.float64]) -> None:
         """Move the set-points along the solution."""
+        self.move(physics, action[:, :3] * self.step, action[:, 3] * self.turn if self.turn else None)
+
+    def move(self, physics: Physics, by: NDArray[np.float64], turn: NDArray[np.float64] | None) -> None:
+        """Move the set-points so that the tool moves by (N, 3) metres and turns by (N,) radians, or not at all."""
         arm = self.arm
         jacobian = arm.jacobian(physics)  # (N, 6, dof)
-        turn = action[:, 3] * self.turn if self.turn else None
-        error = np.concatenate([action[:, :3] * self.step, arm.orientation_error(physics, turn)], axis=1)  # (N, 6)
+        error = np.concatenate([by, arm.orientation_error(physics, turn)], axis=1)  # (N, 6)
         transposed = jacobian.swapaxes(1, 2)
         square = jacobian @ transposed + self.damping**2 * _SIX  # (N, 6, 6)
         pull = self.posture * (arm.home - arm.qpos(physics))[..., None]  # (N, dof, 1)
         delta = pull + transposed @ np.linalg.solve(square, error[..., None] - jacobian @ pull)
         arm.move_setpoints(physics, delta[..., 0])
+
+
+@dataclass(frozen=True)
+class ArcDelta:
+    """Translation of the tool about the arm's foot: +1 is `step` metres outwards, to the left along the arc, or up.
+
+    The tool turns with its azimuth, as if only the arm's first joint moved; the fourth number turns it further, +1 is `turn`
+    radians per control step. So the whole arc is reached in one posture, where a fixed orientation would wind up the wrist.
+    """
+
+    arm: Arm
+    step: float = 0.03
+    turn: float = 0.12
+
+    @property
+    def name(self) -> str:
+        """The arm's name."""
+        return self.arm.name
+
+    @property
+    def size(self) -> int:
+        """Outwards, left, up, turn."""
+        return 4
+
+    def apply(self, physics: Physics, action: NDArray[np.float64]) -> None:
+        """Move the set-points."""
+        foot = np.asarray(self.arm.pos)
+        x, y, _ = (self.arm.tool_pos(physics) - foot).T
+        radius = np.maximum(np.hypot(x, y), 0.1)
+        cos, sin = x / radius, y / radius
+        out, left, up = (action[:, :3] * self.step).T
+        by = np.stack([out * cos - left * sin, out * sin + left * cos, up], axis=1)
+        ToolDelta(self.arm, self.step).move(physics, by, left / radius + action[:, 3] * self.turn)
 
 
 @dataclass(frozen=True)
@@ -150,13 +186,13 @@ def control_parts(arm: Arm, control: str, turn: float = 0.0) -> tuple[Part, ...]
 
     Args:
         arm: the arm, attached.
-        control: "tool" moves the tool in the world frame, "joint" moves the joints.
+        control: "tool" moves the tool in the world frame, "arc" about the arm's foot, "joint" moves the joints.
         turn: with "tool", radians per control step of a turn about the world's z; 0 for no such action.
 
     Raises:
         UnknownNameError: no such control.
     """
-    choices: dict[str, Part] = {"tool": ToolDelta(arm, turn=turn), "joint": JointDelta(arm)}
+    choices: dict[str, Part] = {"tool": ToolDelta(arm, turn=turn), "arc": ArcDelta(arm), "joint": JointDelta(arm)}
     if control not in choices:
         raise UnknownNameError("control", control, choices)
     return (choices[control], Grip(arm)) if arm.has_gripper else (choices[control],)

@@ -223,6 +223,12 @@ class Arm:
         wanted = np.minimum(np.maximum(physics.ctrl[:, servo] + delta, now - _LEAD), now + _LEAD)
         physics.ctrl[:, servo] = np.minimum(np.maximum(wanted, index.low), index.high)
 
+    def opening(self, physics: Physics) -> NDArray[np.float64]:
+        """The gripper's opening: 0 closed, 1 open. Shape (N, 1)."""
+        index = self._bind(physics)
+        low, high = index.opening[:, :1].T[0]
+        return (physics.actuator_length(f"{self.name}/{self._grippers[0]}")[:, None] - low) / (high - low)
+
     def set_opening(self, physics: Physics, fraction: NDArray[np.float64]) -> None:
         """Set the gripper's opening: 0 closed, 1 open. Shape (N,)."""
         index = self._bind(physics)

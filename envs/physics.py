@@ -144,6 +144,10 @@ class Physics:
         """Site orientation; columns are the site's axes in the world frame. Shape (N, 3, 3)."""
         return self._output("site_xmat")[:, self.id("site", site)].reshape(self.num_sims, 3, 3)
 
+    def actuator_length(self, actuator: str) -> NDArray[np.float64]:
+        """Where an actuator's joint or tendon is, rad or m. Shape (N,)."""
+        return self._output("actuator_length")[:, self.id("actuator", actuator)]
+
     def camera_pose(self, camera: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Where a camera is, world frame: position (N, 3) in metres, rotation (N, 3, 3) with MuJoCo's axes (looks along -z)."""
         index = self.id("camera", camera)

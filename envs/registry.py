@@ -33,6 +33,11 @@ class Entry:
 
 ENTRIES = (
     Entry("EyeSearch-v0", "envs.tasks.eye.search:EyeSearch", 75),
+    Entry("EStop-v0", "envs.tasks.eye.estop:EStop", 150),
+    Entry("TowelBucket-v0", "envs.tasks.eye.towel:TowelBucket", 300),
+    Entry("EraserStand-v0", "envs.tasks.eye.eraser:EraserStand", 300),
+    Entry("BrushHandoff-v0", "envs.tasks.eye.brush:BrushHandoff", 300),
+    Entry("ScrewdriverReorient-v0", "envs.tasks.eye.screwdriver:ScrewdriverReorient", 300),
     Entry("Reach-v0", "envs.tasks.arm.reach:Reach", 100),
     Entry("ReachEye-v0", "envs.tasks.arm.reach:Reach", 100, (("eye", True),)),
     Entry("DoorOpen-v0", "envs.tasks.arm.door:DoorOpen", 200),

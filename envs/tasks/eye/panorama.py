@@ -1,0 +1,230 @@
+"""What the panoramic tasks share: an arc of 210 degrees, an arm in its middle, an eye on the arm's foot, things to look for.
+
+Follows EyeRobot's set-up (arXiv:2506.10968): most of the arc is out of sight at any time, and the arm reaches all of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, ClassVar
+
+import numpy as np
+from gymnasium import spaces
+from numpy.typing import NDArray
+
+from assets import Prop, props
+from assets.errors import InvalidValueError
+from envs.actions import Gaze, Part, control_parts
+from envs.arm import Arm
+from envs.eye import FOVEAL_PYRAMID, Eye, angle_between, direction_to, geoms_of, hide
+from envs.physics import Ids, Physics
+from envs.render import View
+from envs.scene import Scene
+from envs.streams import Draw
+from envs.task import State, Task, box
+
+# Where things lie: azimuth +- half of it, at least so far apart, radians; radius, metres.
+ARC, SEPARATION = np.radians(200.0), np.radians(24.0)
+RADIUS = (0.45, 0.68)
+# The eye stands on the arm's foot, in front of the first joint, metres.
+EYE = (0.13, 0.0, 0.22)
+# The oracle's way over things, and how high a thing is carried, metres.
+ABOVE, CARRIED = 0.10, 0.28
+# What the arm's action means, see `envs.actions.ArcDelta`.
+STEP, TURN = 0.03, 0.12
+# Share of the way that the oracle goes in a step. The servos lag by about one step, so that a quarter is critically damped.
+GAIN = 0.25
+
+
+def polar(points: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Radius (m), azimuth (rad) and height (m) about the arm's foot. (N, 3) -> (N, 3)."""
+    return np.stack([np.hypot(points[:, 0], points[:, 1]), np.arctan2(points[:, 1], points[:, 0]), points[:, 2]], axis=1)
+
+
+@dataclass
+class Panorama(Task):
+    """Base of the panoramic tasks: a subclass says which props it needs and what is to be done with them.
+
+    Args:
+        distractors: other things on the arc.
+        resolution: pixels a side of each level of the eye's pyramid.
+        fovs: levels of the pyramid, degrees, fovea first.
+        projection: "pinhole" or "fisheye".
+        randomise_light: draw the light's strength from 0.6 to 1.2 of its own.
+        control: "arc" moves the tool about the arm's foot, "joint" moves the joints.
+        robot: asset name or path of an MJCF arm.
+    """
+
+    control_dt: ClassVar[float] = 1 / 15
+    # A gripper holds what is light only at half of the usual step.
+    timestep: ClassVar[float] = 1 / 480
+    # What the task is about: prefix -> asset, and whether the arm can move it.
+    needs: ClassVar[Mapping[str, tuple[str, bool]]] = {}
+
+    distractors: int = 2
+    resolution: int = 40
+    fovs: Sequence[float] = FOVEAL_PYRAMID
+    projection: str = "pinhole"
+    randomise_light: bool = False
+    control: str = "arc"
+    robot: str = "panda"
+
+    def __post_init__(self) -> None:
+        most = min(len(self.others), int(ARC / SEPARATION) - len(self.needs))
+        if not 0 <= self.distractors <= most:
+            raise InvalidValueError(f"distractors must be between 0 and {most}, got {self.distractors}")
+        self.arm = Arm(self.robot)
+        self.eye = Eye(pos=EYE, fovs=tuple(self.fovs), resolution=self.resolution, projection=self.projection)
+
+    @cached_property
+    def others(self) -> list[Prop]:
+        """What can distract."""
+        return [prop for name, prop in props().items() if name not in self.needs]
+
+    def build(self, timestep: float) -> Scene:
+        """The arc, arm and eye, the props that the task is about, and distractors as bodies that are moved by hand."""
+        scene = Scene("arenas/tabletop_arc.xml", timestep)
+        self.arm.attach(scene)
+        if not self.arm.has_gripper:
+            raise InvalidValueError(f"{type(self).__name__} needs an arm with a gripper; {self.robot!r} has none")
+        self.eye.attach(scene)
+        for name, (asset, movable) in self.needs.items():
+            scene.attach(asset, name, joint="free" if movable else "mocap")
+        for prop in self.others:
+            scene.attach(f"props/{prop.name}.xml", prop.name, (0, 0, -2), joint="mocap")
+        scene.memory("explored", 2)
+        return scene
+
+    def parts(self) -> Sequence[Part]:
+        """The eye, the arm, the gripper."""
+        return (Gaze(self.eye), *control_parts(self.arm, self.control))
+
+    def views(self, image_size: int | None) -> Sequence[View]:
+        """The pyramid; another `image_size` resizes every level."""
+        if image_size is not None:
+            return Eye(self.eye.name, EYE, self.eye.fovs, image_size, self.projection).views
+        return self.eye.views
+
+    def sample(self, draw: Draw) -> dict[str, NDArray[Any]]:
+        """Where the things lie, needed ones first, which distract, and the first gaze."""
+        count = len(self.needs) + self.distractors
+        free = np.sort(draw.uniform(0, ARC - (count - 1) * SEPARATION, (count,)), axis=1)
+        azimuth = free + np.arange(count) * SEPARATION - ARC / 2
+        start = {
+            "azimuth": np.take_along_axis(azimuth, draw.permutation(count), axis=1),
+            "radius": draw.uniform(*RADIUS, (count,)),
+            "yaw": draw.uniform(-np.radians(40), np.radians(40), (count,)),
+            "others": draw.permutation(len(self.others))[:, : self.distractors],
+            "gaze": draw.uniform(np.radians([-90, -15]), np.radians([90, 15]), (2,)),
+            "joints": self.arm.home + draw.uniform(-0.02, 0.02, (self.arm.dof,)),
+        }
+        if self.randomise_light:
+            start["light"] = draw.uniform(0.6, 1.2)
+        return start
+
+    def place(self, physics: Physics, ids: Ids, start: State) -> None:
+        """Put everything where the start says."""
+        at = np.stack(
+            [start["radius"] * np.cos(start["azimuth"]), start["radius"] * np.sin(start["azimuth"]), 0 * start["radius"]],
+            axis=2,
+        )
+        half = (start["azimuth"] + start["yaw"]) / 2
+        turned = np.stack([np.cos(half), 0 * half, 0 * half, np.sin(half)], axis=2)
+        for k, (name, (_, movable)) in enumerate(self.needs.items()):
+            if movable:
+                physics.qpos(f"{name}/free")[ids] = np.concatenate([at[:, k], turned[:, k]], axis=1)
+                physics.qvel(f"{name}/free")[ids] = 0
+            else:
+                physics.mocap_pos(f"{name}/root")[ids], physics.mocap_quat(f"{name}/root")[ids] = at[:, k], turned[:, k]
+        for number, prop in enumerate(self.others):
+            sims, seat = np.nonzero(start["others"] == number)
+            body, seats = f"{prop.name}/root", seat + len(self.needs)
+            physics.mocap_pos(body)[ids] = (0, 0, -2)
+            physics.mocap_pos(body)[ids[sims]] = at[sims, seats]
+            physics.mocap_quat(body)[ids[sims]] = turned[sims, seats]
+            geoms = geoms_of(physics.model, prop.name)
+            shown = np.any(start["others"] == number, axis=1)
+            hide(physics, geoms, ids, np.repeat(shown[:, None], len(geoms), axis=1))
+        self.arm.put(physics, ids, start["joints"])
+        self.eye.aim(physics, ids, start["gaze"])
+        physics.memory("explored")[ids] = start["gaze"][:, :1]
+        if "light" in start:
+            physics.field("light_diffuse")[ids] = physics.model.light_diffuse * start["light"][:, None, None]
+
+    def advance(self, physics: Physics, dt: float) -> None:
+        """Remember how far the eye has turned."""
+        explored, azimuth = physics.memory("explored"), self.eye.gaze(physics)[:, 0]
+        np.minimum(explored[:, 0], azimuth, out=explored[:, 0])
+        np.maximum(explored[:, 1], azimuth, out=explored[:, 1])
+
+    def felt(self, physics: Physics) -> dict[str, NDArray[Any]]:
+        """The part of the state that every panoramic task has: arm, gripper and eye."""
+        felt = {
+            "joints": self.arm.qpos(physics),
+            "joint_velocity": self.arm.qvel(physics),
+            "tool": self.arm.tool_pos(physics).copy(),
+            "opening": self.arm.opening(physics),
+            "gaze": self.eye.gaze(physics),
+            "gaze_velocity": self.eye.velocity(physics),
+            "explored": physics.memory("explored").copy(),
+        }
+        if self.control == "joint":  # which the oracle needs
+            felt |= {
+                "jacobian": self.arm.jacobian(physics),
+                "tilt": self.arm.orientation_error(physics, 0 * felt["tool"][:, 0]),
+            }
+        return felt
+
+    def looked_at(self, physics: Physics, point: NDArray[np.float64]) -> dict[str, NDArray[Any]]:
+        """Direction of a point (N, 3) from the eye, and the angle of the gaze to it, radians."""
+        direction = direction_to(point, self.eye.centre(physics))
+        return {"target_direction": direction, "gaze_error": angle_between(self.eye.gaze(physics), direction)}
+
+    def proprio(self) -> dict[str, spaces.Box]:
+        """Joints, tool and gripper, where the eye points and how far it has looked."""
+        dof = self.arm.dof
+        return {
+            "joints": box(dof), "joint_velocity": box(dof), "tool": box(3), "opening": box(1), "gaze": box(2),
+            "gaze_velocity": box(2), "explored": box(2),
+        }  # fmt: skip
+
+    def turn_to_target(self, state: State) -> NDArray[np.float64]:
+        """The oracle's gaze: straight to the target. (N, 2)."""
+        turn = state["target_direction"] - state["gaze"]
+        return np.clip(turn / (np.radians(self.eye.max_speed) * self.control_dt), -1, 1)
+
+    def drive(self, state: State, move: NDArray[np.float64], turn: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The oracle's arm action, from its move outwards, left and up (N, 3) and its turn (N,), all in [-1, 1]. (N, size)."""
+        if self.control != "joint":
+            return np.concatenate([move, turn[:, None]], axis=1)
+        radius, azimuth, _ = polar(state["tool"]).T
+        cos, sin = np.cos(azimuth), np.sin(azimuth)
+        out, left, up = (move * STEP).T
+        twist = np.stack(
+            [out * cos - left * sin, out * sin + left * cos, up, 0 * up, 0 * up, left / radius + turn * TURN], axis=1
+        )
+        twist[:, 3:] += state["tilt"]
+        jacobian = state["jacobian"]
+        square = jacobian @ jacobian.swapaxes(1, 2) + 0.0025 * np.eye(6)
+        delta = np.einsum("nij,ni->nj", jacobian, np.linalg.solve(square, twist[..., None])[..., 0]) / 0.1
+        return delta / np.maximum(1, np.abs(delta).max(axis=1, keepdims=True))
+
+
+def approach(tool: NDArray[np.float64], goal: NDArray[np.float64], over: float = CARRIED) -> NDArray[np.float64]:
+    """An arc's way to a goal: up first, along the arc, then out and down. (N, 3) x2, metres -> (N, 3) in [-1, 1].
+
+    Args:
+        tool: where the tool is.
+        goal: where it should be.
+        over: height at which it travels, metres.
+    """
+    now, wanted = polar(tool), polar(goal)
+    across = wanted[:, 1] - now[:, 1]  # never through the back, where the arm cannot turn
+    far = np.hypot(across * now[:, 0], wanted[:, 0] - now[:, 0]) > 0.05
+    height = np.where(far, np.maximum(over, wanted[:, 2]), wanted[:, 2])
+    # While low, rise before moving on.
+    free = np.where(far & (now[:, 2] < over - 0.08), 0.0, 1.0)
+    move = np.stack([free * (wanted[:, 0] - now[:, 0]), free * across * now[:, 0], height - now[:, 2]], axis=1)
+    return np.clip(GAIN * move / STEP, -1, 1)

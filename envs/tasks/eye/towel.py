@@ -1,0 +1,43 @@
+"""TowelBucket: put the towel into the bucket."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+from envs.task import State
+from envs.tasks.eye.pickplace import Job, PickPlace
+
+
+@dataclass
+class TowelBucket(PickPlace):
+    """Pick up the towel, find the bucket, and drop the towel into it.
+
+    Task: towel and bucket are on an arc of 200 degrees, neither in view at first as a rule. The towel is a soft body's
+    stand-in: a fold with four sprung flaps that droop when it is lifted; it is no cloth. After EyeRobot's towel task
+    (arXiv:2506.10968).
+
+    Observations: the foveal pyramid "eye_0" (17.3 degrees), "eye_1" (62.3), "eye_2" (116.1): (40, 40, 3) uint8; "joints" (7,)
+    rad; "joint_velocity" (7,) rad/s; "tool" (3,) m; "opening" (1,) of the gripper, 0 to 1; "gaze" (2,) rad; "gaze_velocity"
+    (2,) rad/s; "explored" (2,) rad; "target" (64,) embedding of the instruction.
+
+    Action: "eye" (2,) rates, 1 is 150 degrees per second; "arm" (4,): 3 cm outwards, left along the arc and up, 0.12 rad of
+    turn, or with control="joint" (7,), 1 is 0.1 rad; "gripper" (1,), 1 open, -1 closed.
+
+    Reward: 0.3 (1 - tanh(tool to towel / 0.1 m)) + 1 - tanh(towel to bucket / 0.2 m), less 0.01 times the mean squared action.
+
+    Randomised: where towel, bucket and distractors are and how they are turned, first gaze, joints.
+
+    Success: the towel is in the bucket, let go and at rest. Nothing ends the episode but its time limit of 20 s.
+    """
+
+    needs: ClassVar[Mapping[str, tuple[str, bool]]] = {
+        "towel": ("places/soft_towel.xml", True), "bucket": ("props/bucket.xml", False),
+    }  # fmt: skip
+    # The fingers stay above the bucket's rim.
+    job: ClassVar[Job] = Job("towel", "bucket", (0, 0, 0.032), 0.028, 0.05, (0.06, 0.06, 0.06), drop=0.11, aligned=False)
+
+    def instruction(self, state: State) -> list[str]:
+        """The same for every episode."""
+        return ["put the cyan towel into the orange bucket"] * len(state["held"])
