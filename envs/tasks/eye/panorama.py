@@ -116,7 +116,7 @@ class Panorama(Task):
             "azimuth": np.take_along_axis(azimuth, draw.permutation(count), axis=1),
             "radius": draw.uniform(*RADIUS, (count,)),
             "yaw": draw.uniform(-np.radians(40), np.radians(40), (count,)),
-            "others": draw.permutation(len(self.others))[:, : self.distractors],
+            "others": draw.permutation(len(self.others)),  # the first ones distract
             "gaze": draw.uniform(np.radians([-90, -15]), np.radians([90, 15]), (2,)),
             "joints": self.arm.home + draw.uniform(-0.02, 0.02, (self.arm.dof,)),
         }
@@ -139,14 +139,14 @@ class Panorama(Task):
             else:
                 physics.mocap_pos(f"{name}/root")[ids], physics.mocap_quat(f"{name}/root")[ids] = at[:, k], turned[:, k]
         for number, prop in enumerate(self.others):
-            sims, seat = np.nonzero(start["others"] == number)
+            distracts = start["others"][:, : self.distractors] == number
+            sims, seat = np.nonzero(distracts)
             body, seats = f"{prop.name}/root", seat + len(self.needs)
             physics.mocap_pos(body)[ids] = (0, 0, -2)
             physics.mocap_pos(body)[ids[sims]] = at[sims, seats]
             physics.mocap_quat(body)[ids[sims]] = turned[sims, seats]
             geoms = geoms_of(physics.model, prop.name)
-            shown = np.any(start["others"] == number, axis=1)
-            hide(physics, geoms, ids, np.repeat(shown[:, None], len(geoms), axis=1))
+            hide(physics, geoms, ids, np.repeat(distracts.any(axis=1)[:, None], len(geoms), axis=1))
         self.arm.put(physics, ids, start["joints"])
         self.eye.aim(physics, ids, start["gaze"])
         physics.memory("explored")[ids] = start["gaze"][:, :1]

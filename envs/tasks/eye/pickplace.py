@@ -67,15 +67,16 @@ class PickPlace(Panorama):
         return scene
 
     def sample(self, draw: Draw) -> dict[str, NDArray[Any]]:
-        """As ever, and how far the goal will slide, away from the nearer end of the arc."""
+        """As ever, and with `perturb` how far the goal will slide, away from the nearer end of the arc."""
         start = super().sample(draw)
-        start["goes"] = draw.uniform(*GOES) * np.where(start["azimuth"][:, 1] > 0, -1, 1) * self.perturb
+        if self.perturb:
+            start["goes"] = draw.uniform(*GOES) * np.where(start["azimuth"][:, 1] > 0, -1, 1)
         return start
 
     def place(self, physics: Physics, ids: Ids, start: State) -> None:
         """Put everything where the start says."""
         super().place(physics, ids, start)
-        physics.memory("left")[ids] = start["goes"][:, None]
+        physics.memory("left")[ids, 0] = start.get("goes", 0.0)
         physics.memory("tier")[ids] = 0
 
     def advance(self, physics: Physics, dt: float) -> None:
