@@ -52,7 +52,7 @@ class Shot:
     views: int = 1
 
 
-ARC = (0.06, 0.1, 0.94, 0.92)
+ARC = (0.06, 0.0, 0.94, 0.95)
 SHOTS = {
     "eye_search": Shot("Saccade/EyeSearch-v0", "front", (0.06, 0.22, 0.94, 0.95), (1, 4, 13), views=3),
     "estop": Shot("Saccade/EStop-v0", "front", ARC, (3, 5), stride=3, views=3),
