@@ -33,7 +33,14 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
-REASONS = ("installs software", "needs a cluster", "needs another library", "serves a page until interrupted", "takes minutes", "takes hours")
+REASONS = (
+    "installs software",
+    "needs a cluster",
+    "needs another library",
+    "serves a page until interrupted",
+    "takes minutes",
+    "takes hours",
+)
 COPIED = ("assets", "perception", "rewards", "envs", "agents", "conf", "benchmarks")
 EXECUTED = ("python", "sh", "console")
 
