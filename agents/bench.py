@@ -6,16 +6,14 @@ saccade bench perception vlm=tiny num_envs=16
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from agents import bench_perception
 from agents.config import load
 from agents.make import make_env
-from agents.run import system
+from agents.run import system, write_json
 from agents.show import say, table
 from assets.errors import InvalidValueError
 
@@ -58,9 +56,6 @@ def main(arguments: Sequence[str]) -> int:
         env.close()
     rows = [(name, f"{value:,.2f}") for name, value in measured.items()]
     table(("per vector step", ""), rows, f"{config.env.id}, {config.num_envs} simulations, profile {config.render.profile}")
-    out = Path(config.out)
-    out.parent.mkdir(parents=True, exist_ok=True)
     report = {"env": config.env.id, "num_envs": config.num_envs, "measured": measured, "system": system(described)}
-    out.write_text(json.dumps(report, indent=2) + "\n")
-    say(f"written: {out}")
+    say(f"written: {write_json(config.out, report)}")
     return 0

@@ -5,10 +5,8 @@ saccade bench perception vlm=tiny num_envs=16
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,11 +15,11 @@ from omegaconf import DictConfig
 
 from agents.config import load
 from agents.make import build, make_env
-from agents.run import system
+from agents.run import system, write_json
 from agents.show import say, table
 from assets.errors import InvalidValueError
 from perception.annotation import Annotation
-from perception.text import noun_phrase
+from perception.text import article, noun_phrase
 from perception.vlm.cached import PAIRED, Cached
 
 # What is asked about "the red mug", or, as something that may be there, "a red mug".
@@ -69,7 +67,7 @@ def ways(backend: Any) -> dict[str, Callable[[NDArray[np.uint8], list[str]], Any
 
 def _ask(form: str, phrase: str) -> str:
     bare = phrase.removeprefix("the ")
-    return form.format(the=phrase, a=f"{'an' if bare[0] in 'aeiou' else 'a'} {bare}")
+    return form.format(the=phrase, a=article(f"a {bare}"))
 
 
 def time_calls(call: Callable[[int], Any], images: int, seconds: float) -> dict[str, float]:
@@ -130,9 +128,6 @@ def main(arguments: Sequence[str]) -> int:
     height, width = seen[0].shape[1:3]
     name = str(config.vlm["_target_"]).rpartition(".")[2]
     table(("", *names), rows, f"{name}, {config.num_envs} pictures of {width} x {height} a call, {config.looks} looks at each")
-    out = Path(config.out)
-    out.parent.mkdir(parents=True, exist_ok=True)
     report = {"backend": name, "num_envs": config.num_envs, "measured": measured, "system": system({})}
-    out.write_text(json.dumps(report, indent=2) + "\n")
-    say(f"written: {out}")
+    say(f"written: {write_json(config.out, report)}")
     return 0

@@ -79,7 +79,7 @@ def run(arguments: Sequence[str]) -> int:
     if verb not in VERBS:
         raise UnknownNameError("verb", verb, VERBS)
     if any(a in ("-h", "--help") for a in rest):
-        print(settings("perception" if rest[0] == "perception" else verb))
+        print(settings("perception" if (verb, rest[0]) == ("bench", "perception") else verb))
         return 0
     check_packages()
     result = importlib.import_module(f"agents.{'listing' if verb == 'list' else verb}").main(rest)

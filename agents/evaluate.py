@@ -6,7 +6,6 @@ saccade evaluate env=reach policy=oracle baselines=[random]
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,7 +21,7 @@ from agents.base import OraclePolicy, Policy, RandomPolicy
 from agents.config import load
 from agents.make import make_env, make_learner
 from agents.rollout import Episode, rollout
-from agents.run import Run, system, unused
+from agents.run import Run, system, unused, write_json
 from agents.show import bar, say, table
 from agents.statistics import bootstrap, paired_difference, wilson
 from assets.errors import InvalidValueError, UnknownNameError
@@ -240,8 +239,5 @@ def main(arguments: Sequence[str]) -> dict[str, Any]:
     show(result)
     out = Path(config.out) if config.out else Path(config.run) / "evaluation.json" if config.run else None
     if out is not None:
-        out = unused(out)
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(json.dumps(result, indent=2) + "\n")
-        say(f"written: {out}")
+        say(f"written: {write_json(unused(out), result)}")
     return result

@@ -15,7 +15,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from agents import checkpoint
-from agents.run import Run
+from agents.run import Run, write_json
 from agents.show import say
 from assets.errors import InvalidValueError
 from perception.corpus import Corpus
@@ -54,7 +54,7 @@ def export(run: Run, folder: Path) -> str:
     folder.mkdir(parents=True, exist_ok=True)
     model.half().save_pretrained(folder)
     made.make_processor(tokenizer).save_pretrained(folder)
-    (folder / "training.json").write_text(json.dumps(_history(run, at.name), indent=2) + "\n")
+    write_json(folder / "training.json", _history(run, at.name))
     return at.name
 
 

@@ -1,14 +1,9 @@
-"""What one update of the tiny chat model's training learns from: pictures, questions about them, and what their patches show.
-
-A lesson is a function of (corpus, seed, number), so that a resumed training goes on exactly; the next one is made while an
-update is under way.
-"""
+"""What an update of the tiny chat model learns from: pictures, questions about them, and what their patches show."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,7 +49,7 @@ class Lesson:
 
 
 class Lessons:
-    """Makes lessons, the next one in the background.
+    """Makes lessons, each a function of (corpus, seed, number).
 
     Args:
         corpus: pictures with their truth.
@@ -79,16 +74,9 @@ class Lessons:
         self._corpus, self._tokenizer, self._seed = corpus, tokenizer, seed
         self._batch_size, self._questions, self._weights, self._silent = batch_size, questions, weights, silent
         self._strange = strange(corpus)
-        self._worker = ThreadPoolExecutor(1)
-        self._ahead: dict[int, Future[Lesson]] = {}
 
-    def __getitem__(self, number: int) -> Lesson:
-        """One lesson; the following one is begun."""
-        found = self._ahead.pop(number, None)
-        self._ahead = {number + 1: self._worker.submit(self._make, number + 1)}
-        return found.result() if found else self._make(number)
-
-    def _make(self, number: int) -> Lesson:
+    def make(self, number: int) -> Lesson:
+        """One update's lesson."""
         rng = np.random.default_rng((self._seed, 1, number))
         chosen, silent = rng.integers(len(self._corpus), size=self._batch_size), number < self._silent
         own = self._batch_size - int(self._batch_size * _RECOLOURED[silent])

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
@@ -16,6 +18,8 @@ from agents import checkpoint
 from assets.errors import InvalidValueError
 from perception.corpus import Corpus
 from perception.questions import ask
+
+T = TypeVar("T")
 
 # Pictures whose texts a tokenizer is trained on.
 _READ = 3000
@@ -58,7 +62,25 @@ class Pace:
         return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if self.device == "auto" else self.device)
 
 
-class Pretraining:
+class Ahead(Generic[T]):
+    """What is made by number, the next one in the background.
+
+    Args:
+        make: a function of the number alone, so that a resumed training goes on exactly.
+    """
+
+    def __init__(self, make: Callable[[int], T]) -> None:
+        self._make, self._worker = make, ThreadPoolExecutor(1)
+        self._next: dict[int, Future[T]] = {}
+
+    def __getitem__(self, number: int) -> T:
+        """One of them; the following one is begun."""
+        found = self._next.pop(number, None)
+        self._next = {number + 1: self._worker.submit(self._make, number + 1)}
+        return found.result() if found else self._make(number)
+
+
+class Pretraining(ABC):
     """A learner of pictures; one step is one update of `batch_size` of them.
 
     Who derives from it makes `model`, `heads` and `tokenizer`, calls `begin`, and says in `losses` what an update learns.
@@ -80,9 +102,9 @@ class Pretraining:
         self.corpus, self.seed, self.batch_size, self.pace = Corpus(corpus), seed, batch_size, pace
         self.device, self.steps = pace.place(), 0
 
+    @abstractmethod
     def losses(self, step: int) -> tuple[dict[str, torch.Tensor], dict[str, float]]:
         """What update number `step` learns: name of a loss -> its value, and -> its weight."""
-        raise NotImplementedError
 
     def begin(self) -> None:
         """Make the optimisers of `model` and `heads`."""

@@ -45,6 +45,16 @@ def unused(file: Path) -> Path:
     return place
 
 
+def write_json(file: str | Path, value: Any) -> Path:
+    """Write a JSON file, whole or not at all, with the folders that it needs."""
+    file = Path(file)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    partial = file.with_name(f".{file.name}.partial")
+    partial.write_text(json.dumps(value, indent=2) + "\n")
+    partial.replace(file)
+    return file
+
+
 class Run:
     """A run folder.
 
@@ -106,11 +116,7 @@ class Run:
 
     def write_json(self, name: str, value: Any) -> Path:
         """Write a JSON file into the folder, whole or not at all."""
-        file = self.folder / name
-        partial = file.with_name(f".{name}.partial")
-        partial.write_text(json.dumps(value, indent=2) + "\n")
-        partial.replace(file)
-        return file
+        return write_json(self.folder / name, value)
 
     def log(self, row: dict[str, Any]) -> None:
         """Append a row to metrics.jsonl."""

@@ -39,7 +39,7 @@ class GazeServo:
         """Rates of azimuth and elevation, 1 is `reach` a step. (N, 2) in [-1, 1].
 
         Args:
-            obs: "box" (N, 4), "found" and "age" (N, 1), "gaze", "gaze_velocity" and "explored" (N, 2).
+            obs: "box" (N, 4), "found" and "age" (N, 1), "gaze" and "gaze_velocity" (N, 2).
             deterministic: nothing is drawn in any case.
         """
         del deterministic

@@ -10,7 +10,6 @@ show.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,10 +20,11 @@ from torch import nn
 from torch.nn import functional
 
 from agents.lessons import FEWEST, rarity, shown, strange
-from agents.pretrain import Pace, Pretraining
+from agents.pretrain import Ahead, Pace, Pretraining
 from assets.errors import InvalidValueError
 from perception.annotation import Annotation
 from perception.questions import describe
+from perception.text import article
 from perception.tiny import chat, dual
 
 _FORMS = ("a {}", "the {}", "{}", "a picture of a {}", "There is a {}.")
@@ -48,12 +48,6 @@ class Album:
     fits: torch.Tensor
     nouns: torch.Tensor
     colours: torch.Tensor
-
-
-def article(phrase: str) -> str:
-    """A phrase's form with the right indefinite article: "a {orange} .." becomes "an orange .."."""
-    words = phrase.split()
-    return " ".join("an" if w == "a" and after[0] in "aeiou" else w for w, after in zip(words, [*words[1:], "."], strict=True))
 
 
 def truth(scenes: Sequence[Annotation], things: Sequence[tuple[str, str]]) -> NDArray[np.float32]:
@@ -110,16 +104,13 @@ class TinyDualLearner(Pretraining):
         self.model = dual.make_model(self.tokenizer, width, depth, vision_depth, heads, seed).to(self.device)
         sizes = {"nouns": len(nouns) + 1, "colours": len(colours) + 1}
         self.heads = nn.ModuleDict({k: nn.Linear(width, _CELLS**2 * n) for k, n in sizes.items()}).to(self.device)
-        self._worker, self._ahead = ThreadPoolExecutor(1), dict[int, Future[Album]]()
+        self._albums = Ahead(self._album)
         self.begin()
 
     def losses(self, step: int) -> tuple[dict[str, torch.Tensor], dict[str, float]]:
         """What update number `step` learns: name of a loss -> its value, and -> its weight."""
-        found = self._ahead.pop(step, None)
-        self._ahead = {step + 1: self._worker.submit(self._album, step + 1)}
-        album = found.result() if found else self._album(step)
         weight = self._dense * max(0.0, 1 - step / max(1, self._dense_steps))
-        return self._losses(album), {"captions": 1.0, "phrases": 1.0, "nouns": weight, "colours": weight}
+        return self._losses(self._albums[step]), {"captions": 1.0, "phrases": 1.0, "nouns": weight, "colours": weight}
 
     def _album(self, step: int) -> Album:
         rng = np.random.default_rng((self.seed, 1, step))

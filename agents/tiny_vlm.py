@@ -15,7 +15,7 @@ from torch import nn
 from torch.nn import functional
 
 from agents.lessons import FEWEST, Lesson, Lessons, rarity
-from agents.pretrain import Pace, Pretraining
+from agents.pretrain import Ahead, Pace, Pretraining
 from assets.errors import InvalidValueError, UnknownNameError
 from perception.questions import KINDS
 from perception.tiny import chat
@@ -57,7 +57,8 @@ class TinyChatLearner(Pretraining):
         self._dense, self._dense_steps = dense, dense_steps
         self.tokenizer = chat.make_tokenizer(self.texts())
         wanted = {kind: float((weights or {}).get(kind, 1.0)) for kind in KINDS}
-        self._lessons = Lessons(self.corpus, self.tokenizer, seed, batch_size, questions, wanted, silent_steps)
+        lessons = Lessons(self.corpus, self.tokenizer, seed, batch_size, questions, wanted, silent_steps)
+        self._lessons = Ahead(lessons.make)
         self.model = chat.make_model(self.tokenizer, width, depth, vision_depth, heads, seed).to(self.device)
         if self.device.type == "cpu":  # where every head's products in full are faster than fused attention's backward pass
             self.model.model.vision_model.set_attn_implementation("eager")

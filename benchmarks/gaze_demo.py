@@ -9,7 +9,6 @@ A finished run in the folder is evaluated and filmed again without training; an 
 from __future__ import annotations
 
 import argparse
-import shlex
 import shutil
 import sys
 from collections.abc import Sequence
@@ -68,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         (run.folder / made).unlink(missing_ok=True)
     result = evaluate.main([f"run={run.folder}", f"episodes={EPISODES}", f"seed={FIRST_SEED}", "sampled=true"])
     video = replay.main([f"run={run.folder}", "episodes=4", f"seed={FIRST_SEED}"])
-    command = shlex.join(["python", "-m", "benchmarks.gaze_demo", *(sys.argv[1:] if argv is None else argv)])
+    command = results.command_line("benchmarks.gaze_demo", argv)
     measured = [*rows(result), Row("ppo", "training_minutes", minutes, None, None, 1, (arguments.seed,))]
     folder = results.FOLDER if arguments.publish else run.folder
     written = results.write("gaze_demo", command, measured, folder=folder)

@@ -10,7 +10,6 @@ uniformly random turns, all in the same episodes with three distractors. Success
 from __future__ import annotations
 
 import argparse
-import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -96,7 +95,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     rows = measure(TinyChat(arguments.models / "chat"), arguments.episodes, arguments.seed)
     table(("", "success", "low", "high", "episodes"), [(r.name, r.value, r.low, r.high, r.n) for r in rows])
     if arguments.publish:
-        command = shlex.join(["python", "-m", "benchmarks.grounded_gaze", *(sys.argv[1:] if argv is None else argv)])
+        command = results.command_line("benchmarks.grounded_gaze", argv)
         say(f"written: {results.write('grounded_gaze', command, rows)}")
     return 0
 

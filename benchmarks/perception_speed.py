@@ -10,7 +10,6 @@ machine meets all of them.
 from __future__ import annotations
 
 import argparse
-import shlex
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -89,7 +88,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     rows = measure(arguments.models, arguments.rounds)
     table(("metric", "median", "slowest", "fastest", "rounds"), [(r.metric, r.value, r.low, r.high, r.n) for r in rows])
     if arguments.publish:
-        command = shlex.join(["python", "-m", "benchmarks.perception_speed", *(sys.argv[1:] if argv is None else argv)])
+        command = results.command_line("benchmarks.perception_speed", argv)
         say(f"written: {results.write('perception_speed', command, rows)}")
     return 0
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 import math
 import re
+import shlex
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime, timedelta
@@ -113,6 +115,11 @@ def speed_row(name: str, metric: str, values: Sequence[float], seeds: Iterable[i
 
 
 # -- writing -----------------------------------------------------------------------------------------------------------
+
+
+def command_line(module: str, arguments: Sequence[str] | None) -> str:
+    """The command that runs a module with given arguments, or with those of this process."""
+    return shlex.join(["python", "-m", module, *(sys.argv[1:] if arguments is None else arguments)])
 
 
 def write(

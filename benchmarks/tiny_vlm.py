@@ -10,7 +10,6 @@ over pictures; of the dual encoder over groups of captions and over things.
 from __future__ import annotations
 
 import argparse
-import shlex
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
@@ -217,7 +216,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     rows += [Row("tiny", f"qa_{kind}", share, None, None, 1, (0,)) for kind, share in kinds.items()]
     table(("metric", "value", "low", "high", "n"), [(r.metric, r.value, r.low, r.high, r.n) for r in rows])
     if arguments.publish:
-        command = shlex.join(["python", "-m", "benchmarks.tiny_vlm", *(sys.argv[1:] if argv is None else argv)])
+        command = results.command_line("benchmarks.tiny_vlm", argv)
         say(f"written: {results.write('tiny_vlm', command, rows)}")
     return 0
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from assets.errors import UnknownNameError
-from envs.arm import Arm
+from envs.arm import Arm, damped
 from envs.eye import Eye
 from envs.physics import Physics
 
@@ -56,9 +56,6 @@ class Gaze:
         speed = np.radians(self.eye.max_speed)
         for k, axis in enumerate(("pan", "tilt")):
             physics.ctrl[:, physics.id("actuator", f"{self.eye.name}/{axis}")] = action[:, k] * speed
-
-
-_SIX = np.eye(6)
 
 
 @dataclass(frozen=True)
@@ -120,11 +117,9 @@ class ToolDelta:
         arm = self.arm
         jacobian = arm.jacobian(physics)  # (N, 6, dof)
         error = np.concatenate([by, arm.orientation_error(physics, turn)], axis=1)  # (N, 6)
-        transposed = jacobian.swapaxes(1, 2)
-        square = jacobian @ transposed + self.damping**2 * _SIX  # (N, 6, 6)
-        pull = self.posture * (arm.home - arm.qpos(physics))[..., None]  # (N, dof, 1)
-        delta = pull + transposed @ np.linalg.solve(square, error[..., None] - jacobian @ pull)
-        arm.move_setpoints(physics, delta[..., 0])
+        pull = self.posture * (arm.home - arm.qpos(physics))  # (N, dof)
+        rest = error - (jacobian @ pull[..., None])[..., 0]
+        arm.move_setpoints(physics, pull + damped(jacobian, rest, self.damping))
 
 
 @dataclass(frozen=True)

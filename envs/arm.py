@@ -234,3 +234,19 @@ class Arm:
         index = self._bind(physics)
         low, high = index.opening
         physics.ctrl[:, consecutive(index.gripper)] = low + fraction[:, None] * (high - low)
+
+
+def damped(jacobian: NDArray[np.float64], wanted: NDArray[np.float64], damping: float) -> NDArray[np.float64]:
+    """Joint motion by damped least squares, J^T (J J^T + damping^2 I)^-1 e (Nakamura and Hanafusa 1986).
+
+    Args:
+        jacobian: (N, k, dof).
+        wanted: e, (N, k): metres, and radians where the jacobian has rotations.
+        damping: how strongly large joint motions near singular postures are avoided.
+
+    Returns:
+        (N, dof), rad.
+    """
+    transposed = jacobian.swapaxes(1, 2)
+    square = jacobian @ transposed + damping**2 * np.eye(jacobian.shape[1])
+    return (transposed @ np.linalg.solve(square, wanted[..., None]))[..., 0]

@@ -101,9 +101,11 @@ class Perceiver:
             began: which are in the first step of an episode; they forget everything.
         """
         self._steps = np.where(began, 0, self._steps + 1)
-        for held in (*self._way, self._known):
-            for name, empty in self._nothing().items():
-                held[name][began] = empty[began]
+        if began.any():
+            nothing = self._nothing()
+            for held in (*self._way, self._known):
+                for name, values in held.items():
+                    values[began] = nothing[name][began]
         asked = np.flatnonzero(self._steps % self._every == 0)
         self._looks += 1  # slots are shared, whatever each simulation's own step
         slot = self._way[self._looks % len(self._way)]

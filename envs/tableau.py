@@ -22,6 +22,7 @@ from envs.oracle import SceneOracle, Thing
 from envs.physics import Physics, names_of
 from envs.render import View
 from envs.scene import Scene
+from envs.upright import upright
 from perception.text import COLOURS
 
 # Seats on the table: a grid, metres, and how far from its node a thing may lie.
@@ -98,8 +99,7 @@ class Tableau:
         where = self._seats(with_cabinet)
         self._stack(present, where)
         yaw = rng.uniform(-np.pi, np.pi, (n, k))
-        quat = np.stack([np.cos(yaw / 2), 0 * yaw, 0 * yaw, np.sin(yaw / 2)], axis=2)
-        self._place(present, where, quat)
+        self._place(present, where, upright(yaw))
         self._pose_cabinet(with_cabinet)
         self._pose_arm(with_arm)
         physics.forward()
@@ -144,8 +144,7 @@ class Tableau:
         n, rng = self.num_sims, self.rng
         spot = CABINET + rng.uniform((-0.03, -0.3, 0), (0.05, 0.3, 0), (n, 3))
         self.physics.mocap_pos("cabinet/root")[:] = np.where(there[:, None], spot, (0, 0, -3))
-        half = rng.uniform(-0.35, 0.35, n) / 2
-        self.physics.mocap_quat("cabinet/root")[:] = np.stack([np.cos(half), 0 * half, 0 * half, np.sin(half)], axis=1)
+        self.physics.mocap_quat("cabinet/root")[:] = upright(rng.uniform(-0.35, 0.35, n))
         bands = np.array([[0, 0.0], [0.12, 0.28], [0.44, 0.6], [0.82, 1.0]])[rng.integers(4, size=n)]
         low, high = self.physics.model.jnt_range[self.physics.id("joint", "cabinet/hinge")]
         share = bands[:, 0] + rng.random(n) * (bands[:, 1] - bands[:, 0])
@@ -172,11 +171,11 @@ class Tableau:
                 continue
             j = int(self.rng.choice(free))
             prop, present[i, j] = self.props[j], True
-            upright = np.array(turned[i]) @ np.diag([1.0, -1.0, -1.0])  # the hand points down, the thing stands up
+            stands = np.array(turned[i]) @ np.diag([1.0, -1.0, -1.0])  # the hand points down, the thing stands up
             quat = np.empty(4)
-            mujoco.mju_mat2Quat(quat, upright.flatten())
+            mujoco.mju_mat2Quat(quat, stands.flatten())
             body, geoms = f"{prop.name}/root", geoms_of(self.physics.model, prop.name)
-            self.physics.mocap_pos(body)[i] = tool[i] - upright @ (0, 0, prop.size_m[2] / 2)
+            self.physics.mocap_pos(body)[i] = tool[i] - stands @ (0, 0, prop.size_m[2] / 2)
             self.physics.mocap_quat(body)[i] = quat
             hide(self.physics, geoms, np.array([i]), np.ones((1, len(geoms)), bool))
             for finger in ("arm/finger_joint1", "arm/finger_joint2"):

@@ -15,7 +15,7 @@ import numpy as np
 
 from assets.errors import InvalidValueError, UnknownNameError
 from perception.annotation import APART, NEARER, OPENNESS, Annotation, Seen
-from perception.text import COLOURS
+from perception.text import COLOURS, article
 
 Rng = np.random.Generator
 
@@ -41,7 +41,7 @@ class Fact:
         """The sentence that states it."""
         if self.kind == "exists":
             colour, noun = self.words
-            return f"There is {'an' if colour[0] in 'aeiou' else 'a'} {colour} {noun}."
+            return article(f"There is a {colour} {noun}.")
         if self.kind == "count":
             number, colour = self.words
             return f"There {'is' if number == 'one' else 'are'} {number} {colour} thing{'' if number == 'one' else 's'}."

@@ -18,7 +18,7 @@ from assets.errors import UnknownNameError
 from perception.annotation import APART, NEARER, OPENNESS, Annotation, Seen, phrases
 from perception.claims import ERRORS, corrupt, write
 from perception.claims import caption as true_facts
-from perception.text import COLOURS
+from perception.text import COLOURS, article
 
 Rng = np.random.Generator
 
@@ -141,8 +141,7 @@ def exists(scene: Annotation, rng: Rng) -> Question | None:
         everything = {(s.noun, s.colour) for s in scene.seen} | {(n, c) for _, n, c in scene.faint}
         others = [c for c in COLOURS if (noun_, c) not in everything]
         colour_ = pick(rng, others)
-    article = "an" if str(colour_)[0] in "aeiou" else "a"
-    asked = f"{article} {colour_} {noun_}"
+    asked = article(f"a {colour_} {noun_}")
     prompt = pick(rng, (f"Is there {asked}?", f"Can you see {asked}?", f"Does the picture show {asked}?"))
     return Question("exists", prompt, _YES_NO[there])
 

@@ -83,3 +83,9 @@ def noun_phrase(instruction: str) -> str:
     """What an instruction is about: "find the purple mug" -> "the purple mug"; the whole text where no article begins it."""
     found = re.search(r"\b(?:the|a|an)\b.*", instruction, re.DOTALL | re.IGNORECASE)
     return (found[0] if found else instruction).strip().rstrip(".!?")
+
+
+def article(phrase: str) -> str:
+    """A phrase with its indefinite articles as they should be: "a orange mug" -> "an orange mug"."""
+    parts = phrase.split()
+    return " ".join("an" if w == "a" and after[0] in "aeiou" else w for w, after in zip(parts, [*parts[1:], "."], strict=True))

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from agents.config import groups
@@ -28,12 +27,7 @@ NAMES = (*PLAIN, *BACKENDS, OPENAI)
 CLAIMS = ["There is a red mug.", "There is a green cube.", "There is a blue kettle."]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

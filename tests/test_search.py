@@ -8,7 +8,7 @@ import pytest
 
 import envs  # noqa: F401
 from assets.errors import InvalidValueError
-from envs.tasks.eye.search import ARC, SEPARATION, EyeSearch
+from envs.tasks.eye.search import EyeSearch
 
 
 def batch(num_envs: int = 32, **options: object) -> gym.vector.VectorEnv:
@@ -26,8 +26,8 @@ def test_objects_lie_on_the_arc_and_apart() -> None:
     env = batch(64, distractors=5)
     _, info = env.reset(seed=3)
     azimuth = np.sort(info["start"]["azimuth"], axis=1)
-    assert (np.abs(azimuth) <= ARC / 2 + 1e-9).all()
-    assert (np.diff(azimuth, axis=1) >= SEPARATION - 1e-9).all()
+    assert (np.abs(azimuth) <= EyeSearch.arc / 2 + 1e-9).all()
+    assert (np.diff(azimuth, axis=1) >= EyeSearch.separation - 1e-9).all()
     assert all(len(set(row)) == 6 for row in info["start"]["objects"].tolist())
     env.close()
 

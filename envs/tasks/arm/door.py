@@ -19,6 +19,7 @@ from envs.render import View
 from envs.scene import Scene, load_spec
 from envs.streams import Draw
 from envs.task import State, Task, box
+from envs.upright import turned, upright
 from rewards.base import WeightedSum
 from rewards.verifiable import Effort, Fraction, Proximity
 
@@ -106,9 +107,9 @@ class DoorOpen(Task):
 
     def place(self, physics: Physics, ids: Ids, start: State) -> None:
         """Put cabinet, door and arm where the start says."""
-        body, half = "cabinet/root", start["yaw"] / 2
+        body = "cabinet/root"
         physics.mocap_pos(body)[ids] = np.pad(start["cabinet"], ((0, 0), (0, 1)), constant_values=PLINTH)
-        physics.mocap_quat(body)[ids] = np.stack([np.cos(half), 0 * half, 0 * half, np.sin(half)], axis=1)
+        physics.mocap_quat(body)[ids] = upright(start["yaw"])
         physics.qpos("cabinet/hinge")[ids] = start["angle"][:, None]
         self.arm.put(physics, ids, start["joints"])
 
@@ -160,18 +161,12 @@ class DoorOpen(Task):
         grasping = state["distance"] < np.where(state["angle_velocity"] > 0.02, 0.025, 0.01)
         goal = state["handle"] + np.where(lined_up, -DEPTH, 0.06)[:, None] * outward
         approach = 0.5 * (goal - state["tool"])
-        pull = PULL * _turned(outward, -ARC_LEAD) + 0.5 * (offset - DEPTH * outward)
+        pull = PULL * turned(outward, -ARC_LEAD) + 0.5 * (offset - DEPTH * outward)
         move = np.where(grasping[:, None], pull, approach) / 0.03
         move /= np.maximum(1, np.linalg.norm(move, axis=1, keepdims=True))
         turn = np.clip(state["misturn"] / TURN, -1, 1)[:, None]
         grip = np.where(grasping, -1.0, 1.0)[:, None]
         return np.clip(np.concatenate([move, turn, grip], axis=1), -1, 1).astype(np.float32)
-
-
-def _turned(vectors: NDArray[np.float64], angle: float) -> NDArray[np.float64]:
-    """Vectors (N, 3) turned about the vertical by `angle`, radians."""
-    c, s = np.cos(angle), np.sin(angle)
-    return vectors @ np.array([[c, s, 0], [-s, c, 0], [0, 0, 1]])
 
 
 def _turn_between(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:

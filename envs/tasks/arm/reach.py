@@ -12,7 +12,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from envs.actions import Gaze, Part, control_parts
-from envs.arm import Arm
+from envs.arm import Arm, damped
 from envs.eye import Eye, direction_to
 from envs.physics import Ids, Physics
 from envs.render import View
@@ -142,10 +142,7 @@ class Reach(Task):
         """Straight to the ball, at most as fast as the action allows; gripper open; the eye on the ball."""
         offset = state["ball"] - state["tool"]  # (N, 3)
         if self.control == "joint":
-            jacobian = state["jacobian"]  # (N, 3, dof)
-            square = jacobian @ jacobian.swapaxes(1, 2) + 0.01 * np.eye(3)
-            turn = np.einsum("nij,ni->nj", jacobian, np.linalg.solve(square, 0.3 * offset[..., None])[..., 0])
-            move = turn / 0.1
+            move = damped(state["jacobian"], 0.3 * offset, 0.1) / 0.1
             move /= np.maximum(1, np.abs(move).max(axis=1, keepdims=True))
         else:
             move = 0.5 * offset / 0.03

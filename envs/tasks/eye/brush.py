@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from envs.task import State
 from envs.tasks.eye.pickplace import Job, PickPlace
 
 
@@ -34,8 +33,6 @@ class BrushHandoff(PickPlace):
     needs: ClassVar[Mapping[str, tuple[str, bool]]] = {
         "brush": ("props/brush.xml", True), "palm": ("places/palm.xml", False),
     }  # fmt: skip
-    job: ClassVar[Job] = Job("brush", "palm", (0, 0, 0.038), 0.058, 0.13, (0.035, 0.035, 0.03), drop=0.012, aligned=False)
-
-    def instruction(self, state: State) -> list[str]:
-        """The same for every episode."""
-        return ["hand over the blue brush"] * len(state["held"])
+    job: ClassVar[Job] = Job(
+        "hand over the blue brush", "brush", "palm", (0, 0, 0.038), 0.058, 0.13, (0.035, 0.035, 0.03), drop=0.012, aligned=False
+    )

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from envs.task import State
 from envs.tasks.eye.pickplace import Job, PickPlace
 
 
@@ -35,8 +34,13 @@ class EraserStand(PickPlace):
         "eraser": ("props/eraser.xml", True), "stand": ("props/stand.xml", False),
     }  # fmt: skip
     # The fingers stay above the tray's walls.
-    job: ClassVar[Job] = Job("eraser", "stand", (0, 0, 0.014), 0.049, 0.088, (0.025, 0.02, 0.015), drop=0.026)
-
-    def instruction(self, state: State) -> list[str]:
-        """The same for every episode."""
-        return ["put the pink eraser into the black stand"] * len(state["held"])
+    job: ClassVar[Job] = Job(
+        "put the pink eraser into the black stand",
+        "eraser",
+        "stand",
+        (0, 0, 0.014),
+        0.049,
+        0.088,
+        (0.025, 0.02, 0.015),
+        drop=0.026,
+    )

@@ -13,6 +13,7 @@ from envs.physics import Ids, Physics
 from envs.scene import Scene
 from envs.streams import Draw
 from envs.task import State
+from envs.tasks.eye.arc import on_arc
 from envs.tasks.eye.panorama import Panorama, approach
 from rewards.base import WeightedSum
 from rewards.verifiable import Effort, Proximity
@@ -77,7 +78,7 @@ class EStop(Panorama):
         gone = np.clip((physics.time - leaves) * SPEED, 0, np.abs(last - first))
         azimuth, button = first + np.sign(last - first) * gone, physics.mocap_pos("estop/root")
         radius = np.hypot(button[:, 0], button[:, 1])
-        button[:, :2] = np.stack([radius * np.cos(azimuth), radius * np.sin(azimuth)], axis=1)
+        button[:, :2] = on_arc(radius, azimuth)[:, :2]
         held, near = physics.memory("held"), self._distance(physics) < NEAR
         held[:, 0] = np.where(near & (gone >= np.abs(last - first)), held[:, 0] + dt, 0)
 

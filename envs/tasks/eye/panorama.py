@@ -17,19 +17,15 @@ from numpy.typing import NDArray
 from assets import Prop, props
 from assets.errors import InvalidValueError
 from envs.actions import Gaze, Part, control_parts
-from envs.arm import Arm
-from envs.eye import FOVEAL_PYRAMID, Eye, angle_between, direction_to, geoms_of, hide
+from envs.arm import Arm, damped
+from envs.eye import angle_between, direction_to
 from envs.physics import Ids, Physics
-from envs.render import View
 from envs.scene import Scene
 from envs.streams import Draw
-from envs.task import State, Task, box
+from envs.task import State, box
+from envs.tasks.eye.arc import ARENA, ArcTask, on_arc
+from envs.upright import upright
 
-# Where things lie: azimuth +- half of it, at least so far apart, radians; radius, metres.
-ARC, SEPARATION = np.radians(200.0), np.radians(24.0)
-RADIUS = (0.45, 0.68)
-# The eye stands on the arm's foot, in front of the first joint, metres.
-EYE = (0.13, 0.0, 0.22)
 # The oracle's way over things, and how high a thing is carried, metres.
 ABOVE, CARRIED = 0.10, 0.28
 # What the arm's action means, see `envs.actions.ArcDelta`.
@@ -44,39 +40,33 @@ def polar(points: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 @dataclass
-class Panorama(Task):
+class Panorama(ArcTask):
     """Base of the panoramic tasks: a subclass says which props it needs and what is to be done with them.
 
     Args:
-        distractors: other things on the arc.
-        resolution: pixels a side of each level of the eye's pyramid.
-        fovs: levels of the pyramid, degrees, fovea first.
-        projection: "pinhole" or "fisheye".
-        randomise_light: draw the light's strength from 0.6 to 1.2 of its own.
+        distractors, resolution, fovs, projection, randomise_light: see `ArcTask`.
         control: "arc" moves the tool about the arm's foot, "joint" moves the joints.
         robot: asset name or path of an MJCF arm.
     """
 
-    control_dt: ClassVar[float] = 1 / 15
+    arc: ClassVar[float] = np.radians(200.0)
+    separation: ClassVar[float] = np.radians(24.0)
+    radius: ClassVar[tuple[float, float]] = (0.45, 0.68)
+    # On the arm's foot, in front of the first joint.
+    stand: ClassVar[tuple[float, float, float]] = (0.13, 0.0, 0.22)
     # A gripper holds what is light only at half of the usual step.
     timestep: ClassVar[float] = 1 / 480
     # What the task is about: prefix -> asset, and whether the arm can move it.
     needs: ClassVar[Mapping[str, tuple[str, bool]]] = {}
 
     distractors: int = 2
-    resolution: int = 40
-    fovs: Sequence[float] = FOVEAL_PYRAMID
-    projection: str = "pinhole"
-    randomise_light: bool = False
     control: str = "arc"
     robot: str = "panda"
 
     def __post_init__(self) -> None:
-        most = min(len(self.others), int(ARC / SEPARATION) - len(self.needs))
-        if not 0 <= self.distractors <= most:
-            raise InvalidValueError(f"distractors must be between 0 and {most}, got {self.distractors}")
+        self.check_distractors(len(self.others), len(self.needs))
         self.arm = Arm(self.robot)
-        self.eye = Eye(pos=EYE, fovs=tuple(self.fovs), resolution=self.resolution, projection=self.projection)
+        super().__post_init__()
 
     @cached_property
     def others(self) -> list[Prop]:
@@ -85,15 +75,14 @@ class Panorama(Task):
 
     def build(self, timestep: float) -> Scene:
         """The arc, arm and eye, the props that the task is about, and distractors as bodies that are moved by hand."""
-        scene = Scene("arenas/tabletop_arc.xml", timestep)
+        scene = Scene(ARENA, timestep)
         self.arm.attach(scene)
         if not self.arm.has_gripper:
             raise InvalidValueError(f"{type(self).__name__} needs an arm with a gripper; {self.robot!r} has none")
         self.eye.attach(scene)
         for name, (asset, movable) in self.needs.items():
             scene.attach(asset, name, joint="free" if movable else "mocap")
-        for prop in self.others:
-            scene.attach(f"props/{prop.name}.xml", prop.name, (0, 0, -2), joint="mocap")
+        self.attach_props(scene, self.others)
         scene.memory("explored", 2)
         return scene
 
@@ -101,63 +90,34 @@ class Panorama(Task):
         """The eye, the arm, the gripper."""
         return (Gaze(self.eye), *control_parts(self.arm, self.control))
 
-    def views(self, image_size: int | None) -> Sequence[View]:
-        """The pyramid; another `image_size` resizes every level."""
-        if image_size is not None:
-            return Eye(self.eye.name, EYE, self.eye.fovs, image_size, self.projection).views
-        return self.eye.views
-
     def sample(self, draw: Draw) -> dict[str, NDArray[Any]]:
         """Where the things lie, needed ones first, which distract, and the first gaze."""
         count = len(self.needs) + self.distractors
-        free = np.sort(draw.uniform(0, ARC - (count - 1) * SEPARATION, (count,)), axis=1)
-        azimuth = free + np.arange(count) * SEPARATION - ARC / 2
+        azimuth = self.azimuths(draw, count)
         start = {
-            "azimuth": np.take_along_axis(azimuth, draw.permutation(count), axis=1),
-            "radius": draw.uniform(*RADIUS, (count,)),
+            "azimuth": azimuth,
+            "radius": draw.uniform(*self.radius, (count,)),
             "yaw": draw.uniform(-np.radians(40), np.radians(40), (count,)),
             "others": draw.permutation(len(self.others)),  # the first ones distract
-            "gaze": draw.uniform(np.radians([-90, -15]), np.radians([90, 15]), (2,)),
+            "gaze": self.draw_gaze(draw),
             "joints": self.arm.home + draw.uniform(-0.02, 0.02, (self.arm.dof,)),
         }
-        if self.randomise_light:
-            start["light"] = draw.uniform(0.6, 1.2)
+        self.draw_light(draw, start)
         return start
 
     def place(self, physics: Physics, ids: Ids, start: State) -> None:
         """Put everything where the start says."""
-        at = np.stack(
-            [start["radius"] * np.cos(start["azimuth"]), start["radius"] * np.sin(start["azimuth"]), 0 * start["radius"]],
-            axis=2,
-        )
-        half = (start["azimuth"] + start["yaw"]) / 2
-        turned = np.stack([np.cos(half), 0 * half, 0 * half, np.sin(half)], axis=2)
+        at, yaw, needed = on_arc(start["radius"], start["azimuth"]), start["azimuth"] + start["yaw"], len(self.needs)
+        quat = upright(yaw)
         for k, (name, (_, movable)) in enumerate(self.needs.items()):
             if movable:
-                physics.qpos(f"{name}/free")[ids] = np.concatenate([at[:, k], turned[:, k]], axis=1)
+                physics.qpos(f"{name}/free")[ids] = np.concatenate([at[:, k], quat[:, k]], axis=1)
                 physics.qvel(f"{name}/free")[ids] = 0
             else:
-                physics.mocap_pos(f"{name}/root")[ids], physics.mocap_quat(f"{name}/root")[ids] = at[:, k], turned[:, k]
-        for number, prop in enumerate(self.others):
-            distracts = start["others"][:, : self.distractors] == number
-            sims, seat = np.nonzero(distracts)
-            body, seats = f"{prop.name}/root", seat + len(self.needs)
-            physics.mocap_pos(body)[ids] = (0, 0, -2)
-            physics.mocap_pos(body)[ids[sims]] = at[sims, seats]
-            physics.mocap_quat(body)[ids[sims]] = turned[sims, seats]
-            geoms = geoms_of(physics.model, prop.name)
-            hide(physics, geoms, ids, np.repeat(distracts.any(axis=1)[:, None], len(geoms), axis=1))
+                physics.mocap_pos(f"{name}/root")[ids], physics.mocap_quat(f"{name}/root")[ids] = at[:, k], quat[:, k]
+        self.lay(physics, ids, self.others, start["others"][:, : self.distractors], at[:, needed:], yaw[:, needed:])
         self.arm.put(physics, ids, start["joints"])
-        self.eye.aim(physics, ids, start["gaze"])
-        physics.memory("explored")[ids] = start["gaze"][:, :1]
-        if "light" in start:
-            physics.field("light_diffuse")[ids] = physics.model.light_diffuse * start["light"][:, None, None]
-
-    def advance(self, physics: Physics, dt: float) -> None:
-        """Remember how far the eye has turned."""
-        explored, azimuth = physics.memory("explored"), self.eye.gaze(physics)[:, 0]
-        np.minimum(explored[:, 0], azimuth, out=explored[:, 0])
-        np.maximum(explored[:, 1], azimuth, out=explored[:, 1])
+        self.open_eye(physics, ids, start)
 
     def felt(self, physics: Physics) -> dict[str, NDArray[Any]]:
         """The part of the state that every panoramic task has: arm, gripper and eye."""
@@ -190,11 +150,6 @@ class Panorama(Task):
             "gaze_velocity": box(2), "explored": box(2),
         }  # fmt: skip
 
-    def turn_to_target(self, state: State) -> NDArray[np.float64]:
-        """The oracle's gaze: straight to the target. (N, 2)."""
-        turn = state["target_direction"] - state["gaze"]
-        return np.clip(turn / (np.radians(self.eye.max_speed) * self.control_dt), -1, 1)
-
     def drive(self, state: State, move: NDArray[np.float64], turn: NDArray[np.float64]) -> NDArray[np.float64]:
         """The oracle's arm action, from its move outwards, left and up (N, 3) and its turn (N,), all in [-1, 1]. (N, size)."""
         if self.control != "joint":
@@ -206,9 +161,7 @@ class Panorama(Task):
             [out * cos - left * sin, out * sin + left * cos, up, 0 * up, 0 * up, left / radius + turn * TURN], axis=1
         )
         twist[:, 3:] += state["tilt"]
-        jacobian = state["jacobian"]
-        square = jacobian @ jacobian.swapaxes(1, 2) + 0.0025 * np.eye(6)
-        delta = np.einsum("nij,ni->nj", jacobian, np.linalg.solve(square, twist[..., None])[..., 0]) / 0.1
+        delta = damped(state["jacobian"], twist, 0.05) / 0.1
         return delta / np.maximum(1, np.abs(delta).max(axis=1, keepdims=True))
 
 

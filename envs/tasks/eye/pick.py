@@ -34,12 +34,6 @@ def missing(angle: Vector, at: Vector, wanted: Vector, where: Vector) -> Vector:
     return folded((wanted - polar(where)[:, 1]) - (angle - polar(at)[:, 1]))
 
 
-def yaw_of(quat: Vector) -> Vector:
-    """Turn about the vertical of orientations (N, 4) wxyz, radians: where x points."""
-    w, x, y, z = quat.T
-    return np.arctan2(2 * (w * z + x * y), 1 - 2 * (y * y + z * z))
-
-
 def gripped(tool: Vector, grasp: Vector, opening: Vector, width: float) -> NDArray[np.bool_]:
     """Whether the pads are on a thing: the tool is around where it is held, and opened as far as it is wide.
 

@@ -13,7 +13,8 @@ from envs.scene import Scene
 from envs.streams import Draw
 from envs.task import State
 from envs.tasks.eye.panorama import Panorama, approach
-from envs.tasks.eye.pick import bring, fetch, gripped, missing, yaw_of
+from envs.tasks.eye.pick import bring, fetch, gripped, missing
+from envs.upright import turned, yaw_of
 from rewards.base import WeightedSum
 from rewards.verifiable import Effort, Proximity
 
@@ -28,6 +29,7 @@ class Job:
     """What is picked up and where it goes; metres.
 
     Attributes:
+        told: the instruction.
         thing, goal: prefixes of the two bodies; the goal stands, and is moved by hand.
         grasp: where it is held, in the thing's own frame as it lies.
         width: of the thing between the pads.
@@ -37,6 +39,7 @@ class Job:
         aligned: whether its x must come to lie along the goal's.
     """
 
+    told: str
     thing: str
     goal: str
     grasp: tuple[float, float, float]
@@ -82,9 +85,9 @@ class PickPlace(Panorama):
     def advance(self, physics: Physics, dt: float) -> None:
         """Slide the goal, and remember how far the job has come: a quarter each for reached, lifted, over the goal, done."""
         super().advance(physics, dt)
-        state = self.state(physics)
-        over = (np.linalg.norm(state["in_goal"][:, :2], axis=1) < 0.06) & state["held"]
-        tiers = (state["distance"] < 0.04, state["held"] & (state["thing"][:, 2] > LIFTED), over, self.success(state))
+        found = self._found(physics)
+        over = (np.linalg.norm(found["in_goal"][:, :2], axis=1) < 0.06) & found["held"]
+        tiers = (found["distance"] < 0.04, found["held"] & (found["thing"][:, 2] > LIFTED), over, self.success(found))
         tier = physics.memory("tier")
         for number, reached in enumerate(tiers, start=1):
             np.maximum(tier[:, 0], number * reached, out=tier[:, 0])
@@ -92,38 +95,48 @@ class PickPlace(Panorama):
         step = np.clip(left[:, 0], -SPEED * dt, SPEED * dt) * (tier[:, 0] >= 2)
         left[:, 0] -= step
         goal = physics.mocap_pos(f"{self.job.goal}/root")
-        goal[:] = _turned(goal, step)
+        goal[:] = turned(goal, step)
 
-    def state(self, physics: Physics) -> dict[str, NDArray[Any]]:
-        """What is felt; where the thing and its goal are (m), what is missing between them and the tool, and the progress."""
+    def _found(self, physics: Physics) -> dict[str, NDArray[Any]]:
+        """Where the thing and its goal are (m), and what is missing between them and the tool."""
         job = self.job
         pose, foot = physics.qpos(f"{job.thing}/free"), physics.mocap_pos(f"{job.goal}/root")
-        felt, goal = self.felt(physics), foot + np.array([0, 0, job.floor])
+        tool, opening, goal = self.arm.tool_pos(physics), self.arm.opening(physics), foot + np.array([0, 0, job.floor])
         yaw, wanted = yaw_of(pose[:, 3:]), yaw_of(physics.mocap_quat(f"{job.goal}/root"))
-        grasp = pose[:, :3] + _turned(np.broadcast_to(job.grasp, (len(yaw), 3)), yaw)
-        held = gripped(felt["tool"], grasp, felt["opening"], job.width)
+        grasp = pose[:, :3] + turned(np.broadcast_to(job.grasp, (len(yaw), 3)), yaw)
         closing = physics.site_xmat(self.arm.tool)[:, :, 1]
-        distance = np.linalg.norm(felt["tool"] - grasp, axis=1)
-        inside = _turned(pose[:, :3] - goal, -wanted)
+        inside = turned(pose[:, :3] - goal, -wanted)
         goal_misturn = missing(yaw, pose[:, :3], wanted, foot) * job.aligned
-        laid = np.all(np.abs(inside) < job.inside, axis=1) & (np.abs(goal_misturn) < ASKEW)
         return {
-            **felt,
-            **self.looked_at(physics, np.where((held | laid)[:, None], goal, grasp)),
+            "opening": opening,
             "thing": pose[:, :3].copy(),
             "grasp": grasp,
             "goal": goal,
-            "held": held,
-            "laid": laid,
-            "distance": distance,
+            "held": gripped(tool, grasp, opening, job.width),
+            "laid": np.all(np.abs(inside) < job.inside, axis=1) & (np.abs(goal_misturn) < ASKEW),
+            "distance": np.linalg.norm(tool - grasp, axis=1),
             "to_goal": np.linalg.norm(pose[:, :3] - goal, axis=1),
-            "misturn": missing(np.arctan2(closing[:, 1], closing[:, 0]), felt["tool"], yaw + np.pi / 2, pose[:, :3]),
+            "misturn": missing(np.arctan2(closing[:, 1], closing[:, 0]), tool, yaw + np.pi / 2, pose[:, :3]),
             "goal_misturn": goal_misturn,
             "in_goal": inside,
             "speed": np.linalg.norm(physics.qvel(f"{job.thing}/free")[:, :3], axis=1),
-            "phase": np.select([laid, held, distance < 0.12], [3, 2, 1], 0),
+        }
+
+    def state(self, physics: Physics) -> dict[str, NDArray[Any]]:
+        """What is felt; thing, goal and what is missing between them and the tool; what is to be looked at; the progress."""
+        found = self._found(physics)
+        held, laid = found["held"], found["laid"]
+        return {
+            **self.felt(physics),
+            **self.looked_at(physics, np.where((held | laid)[:, None], found["goal"], found["grasp"])),
+            **found,
+            "phase": np.select([laid, held, found["distance"] < 0.12], [3, 2, 1], 0),
             "progress": physics.memory("tier")[:, 0] / 4,
         }
+
+    def instruction(self, state: State) -> list[str]:
+        """The same for every episode."""
+        return [self.job.told] * len(state["held"])
 
     def success(self, state: State) -> NDArray[np.bool_]:
         """Where it belongs, let go, at rest."""
@@ -149,9 +162,3 @@ class PickPlace(Panorama):
         return np.concatenate([self.turn_to_target(state), self.drive(state, move, turn), grip[:, None]], axis=1).astype(
             np.float32
         )
-
-
-def _turned(vectors: NDArray[np.float64], angle: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Vectors (N, 3) turned about the vertical by (N,) radians."""
-    x, y, z = vectors.T
-    return np.stack([np.cos(angle) * x - np.sin(angle) * y, np.sin(angle) * x + np.cos(angle) * y, z], axis=1)

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from envs.task import State
 from envs.tasks.eye.pickplace import Job, PickPlace
 
 
@@ -36,8 +35,13 @@ class ScrewdriverReorient(PickPlace):
     needs: ClassVar[Mapping[str, tuple[str, bool]]] = {
         "screwdriver": ("props/screwdriver.xml", True), "board": ("places/board.xml", False),
     }  # fmt: skip
-    job: ClassVar[Job] = Job("screwdriver", "board", (-0.04, 0, 0.014), 0.032, 0.02, (0.03, 0.03, 0.012), drop=0.006)
-
-    def instruction(self, state: State) -> list[str]:
-        """The same for every episode."""
-        return ["lay the yellow screwdriver along the mark on the board"] * len(state["held"])
+    job: ClassVar[Job] = Job(
+        "lay the yellow screwdriver along the mark on the board",
+        "screwdriver",
+        "board",
+        (-0.04, 0, 0.014),
+        0.032,
+        0.02,
+        (0.03, 0.03, 0.012),
+        drop=0.006,
+    )

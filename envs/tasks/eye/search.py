@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar
@@ -14,24 +13,21 @@ from numpy.typing import NDArray
 from assets import Prop, props
 from assets.errors import InvalidValueError
 from envs.actions import Gaze, Part
-from envs.eye import FOVEAL_PYRAMID, Eye, angle_between, direction_to, geoms_of, hide
+from envs.eye import angle_between, direction_to
 from envs.physics import Ids, Physics
-from envs.render import View
 from envs.scene import Scene
 from envs.streams import Draw
-from envs.task import State, Task, box
+from envs.task import State, box
+from envs.tasks.eye.arc import ARENA, ArcTask, on_arc
 from rewards.base import WeightedSum
 from rewards.verifiable import Closeness
 
-ARC = np.radians(210.0)
-SEPARATION = np.radians(15.0)
-RADIUS = (0.45, 0.75)
 FIXATED = np.radians(5.0)
 HOLD = 0.5
 
 
 @dataclass
-class EyeSearch(Task):
+class EyeSearch(ArcTask):
     """Turn the eye to the object that the instruction names, and hold it there.
 
     Task: one target and some distractors lie on an arc of 210 degrees around the eye; most of it is out of view at any time.
@@ -51,27 +47,17 @@ class EyeSearch(Task):
     Success: gaze within 5 degrees of the target for 0.5 s on end. Nothing ends the episode but its time limit of 5 s.
 
     Args:
-        distractors: other objects on the table.
-        resolution: pixels a side of each level.
-        fovs: levels of the foveal pyramid, degrees, fovea first.
-        projection: "pinhole" or "fisheye".
-        randomise_light: draw the light's strength from 0.6 to 1.2 of its own.
+        distractors, resolution, fovs, projection, randomise_light: see `ArcTask`.
     """
 
-    control_dt: ClassVar[float] = 1 / 15
     render_camera: ClassVar[str] = "front"
-
-    distractors: int = 3
-    resolution: int = 40
-    fovs: Sequence[float] = FOVEAL_PYRAMID
-    projection: str = "pinhole"
-    randomise_light: bool = False
+    arc: ClassVar[float] = np.radians(210.0)
+    separation: ClassVar[float] = np.radians(15.0)
+    radius: ClassVar[tuple[float, float]] = (0.45, 0.75)
 
     def __post_init__(self) -> None:
-        most = min(len(self.props) - 1, int(ARC / SEPARATION) - 1)
-        if not 0 <= self.distractors <= most:
-            raise InvalidValueError(f"distractors must be between 0 and {most}, got {self.distractors}")
-        self.eye = Eye(fovs=tuple(self.fovs), resolution=self.resolution, projection=self.projection)
+        self.check_distractors(len(self.props) - 1, 1)
+        super().__post_init__()
 
     @cached_property
     def props(self) -> list[Prop]:
@@ -80,10 +66,9 @@ class EyeSearch(Task):
 
     def build(self, timestep: float) -> Scene:
         """The arc, the eye, and every prop as a body that is moved by hand."""
-        scene = Scene("arenas/tabletop_arc.xml", timestep)
+        scene = Scene(ARENA, timestep)
         self.eye.attach(scene)
-        for prop in self.props:
-            scene.attach(f"props/{prop.name}.xml", prop.name, (0, 0, -2), joint="mocap")
+        self.attach_props(scene, self.props)
         scene.memory("target")
         scene.memory("held")
         scene.memory("explored", 2)
@@ -93,54 +78,28 @@ class EyeSearch(Task):
         """The eye."""
         return (Gaze(self.eye),)
 
-    def views(self, image_size: int | None) -> Sequence[View]:
-        """The pyramid; another `image_size` resizes every level."""
-        if image_size is not None:
-            return Eye(self.eye.name, self.eye.pos, self.eye.fovs, image_size, self.projection).views
-        return self.eye.views
-
     def sample(self, draw: Draw) -> dict[str, NDArray[Any]]:
         """Which objects, where, and the first gaze."""
         count = self.distractors + 1
-        # Gaps first, then the separations between them: uniform over all arrangements that keep them apart.
-        free = np.sort(draw.uniform(0, ARC - self.distractors * SEPARATION, (count,)), axis=1)
-        azimuth = free + np.arange(count) * SEPARATION - ARC / 2
-        seats = draw.permutation(count)
+        azimuth = self.azimuths(draw, count)
         start = {
             "objects": draw.permutation(len(self.props))[:, :count],  # the first is the target
-            "azimuth": np.take_along_axis(azimuth, seats, axis=1),
-            "radius": draw.uniform(*RADIUS, (count,)),
+            "azimuth": azimuth,
+            "radius": draw.uniform(*self.radius, (count,)),
             "yaw": draw.uniform(-np.pi, np.pi, (count,)),
-            "gaze": draw.uniform(np.radians([-90, -15]), np.radians([90, 15]), (2,)),
+            "gaze": self.draw_gaze(draw),
         }
-        if self.randomise_light:
-            start["light"] = draw.uniform(0.6, 1.2)
+        self.draw_light(draw, start)
         return start
 
     def place(self, physics: Physics, ids: Ids, start: State) -> None:
         """Put the drawn objects on the arc, hide the others."""
         self._check(start["objects"])
-        chosen, azimuth, radius = start["objects"], start["azimuth"], start["radius"]
-        for k, prop in enumerate(self.props):
-            sims, seat = np.nonzero(chosen == k)
-            where = radius[sims, seat], azimuth[sims, seat]
-            body = f"{prop.name}/root"
-            physics.mocap_pos(body)[ids] = (0, 0, -2)
-            physics.mocap_pos(body)[ids[sims]] = np.stack(
-                [where[0] * np.cos(where[1]), where[0] * np.sin(where[1]), np.zeros(len(sims))], axis=1
-            )
-            half = start["yaw"][sims, seat] / 2
-            physics.mocap_quat(body)[ids[sims]] = np.stack([np.cos(half), 0 * half, 0 * half, np.sin(half)], axis=1)
-            geoms = geoms_of(physics.model, prop.name)
-            shown = np.any(chosen == k, axis=1)
-            hide(physics, geoms, ids, np.repeat(shown[:, None], len(geoms), axis=1))
-        physics.memory("target")[ids, 0] = chosen[:, 0]
+        at = on_arc(start["radius"], start["azimuth"])
+        self.lay(physics, ids, self.props, start["objects"], at, start["yaw"])
+        physics.memory("target")[ids, 0] = start["objects"][:, 0]
         physics.memory("held")[ids] = 0
-        physics.memory("explored")[ids] = start["gaze"][:, :1]
-        self.eye.aim(physics, ids, start["gaze"])
-        if "light" in start:
-            light = physics.field("light_diffuse")
-            light[ids] = physics.model.light_diffuse * start["light"][:, None, None]
+        self.open_eye(physics, ids, start)
 
     def _check(self, objects: NDArray[Any]) -> None:
         if objects.min() < 0 or objects.max() >= len(self.props):
@@ -163,9 +122,7 @@ class EyeSearch(Task):
         _, error = self._error(physics)
         held = physics.memory("held")
         held[:, 0] = np.where(error < FIXATED, held[:, 0] + dt, 0)
-        explored, azimuth = physics.memory("explored"), self.eye.gaze(physics)[:, 0]
-        np.minimum(explored[:, 0], azimuth, out=explored[:, 0])
-        np.maximum(explored[:, 1], azimuth, out=explored[:, 1])
+        super().advance(physics, dt)
 
     def state(self, physics: Physics) -> dict[str, NDArray[Any]]:
         """Gaze and target direction (rad), the angle between them (rad), how long it was held (s), which object."""
@@ -200,8 +157,7 @@ class EyeSearch(Task):
 
     def oracle(self, state: State) -> NDArray[np.float32]:
         """Turn straight to the target."""
-        turn = state["target_direction"] - state["gaze"]
-        return np.clip(turn / (np.radians(self.eye.max_speed) * self.control_dt), -1, 1).astype(np.float32)
+        return self.turn_to_target(state).astype(np.float32)
 
 
 def _approach(gaze: NDArray[np.float64], velocity: NDArray[np.float64], target: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from envs.task import State
 from envs.tasks.eye.pickplace import Job, PickPlace
 
 
@@ -36,8 +35,14 @@ class TowelBucket(PickPlace):
         "towel": ("places/soft_towel.xml", True), "bucket": ("props/bucket.xml", False),
     }  # fmt: skip
     # The fingers stay above the bucket's rim.
-    job: ClassVar[Job] = Job("towel", "bucket", (0, 0, 0.032), 0.028, 0.05, (0.06, 0.06, 0.06), drop=0.11, aligned=False)
-
-    def instruction(self, state: State) -> list[str]:
-        """The same for every episode."""
-        return ["put the cyan towel into the orange bucket"] * len(state["held"])
+    job: ClassVar[Job] = Job(
+        "put the cyan towel into the orange bucket",
+        "towel",
+        "bucket",
+        (0, 0, 0.032),
+        0.028,
+        0.05,
+        (0.06, 0.06, 0.06),
+        drop=0.11,
+        aligned=False,
+    )
