@@ -23,8 +23,10 @@ from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
-from assets.errors import InvalidValueError, SaccadeError, UnknownNameError
+from assets.errors import InvalidValueError, UnknownNameError
 from envs.actions import Gaze
+from envs.batching import ClosedError, NotResetError, checked_mask, masked, remasked, reset_mode, squeeze, unmasked
+from envs.eye import Eye
 from envs.physics import Ids, Physics, names_of
 from envs.render import PROFILES, Profile, Renderer, View
 from envs.render import profile as profile_named
@@ -35,14 +37,6 @@ from rewards.base import Transition, WeightedSum
 
 RENDER_MODES = ("human", "rgb_array", "depth_array")
 Arrays = dict[str, NDArray[Any]]
-
-
-class NotResetError(SaccadeError, gym.error.ResetNeeded):
-    """`step` or `render` before the first `reset`."""
-
-
-class ClosedError(SaccadeError, gym.error.ClosedEnvironmentError):
-    """Use after `close`."""
 
 
 def make_task(task: str | Task, options: Mapping[str, Any]) -> Task:
@@ -146,7 +140,7 @@ class BatchEnv(gym.vector.VectorEnv[dict[str, NDArray[Any]], NDArray[np.float32]
         self.render_mode = render_mode
         self.profile = profile_named(profile)
         self.max_episode_steps = max_episode_steps
-        self._autoreset = _autoreset_mode(autoreset_mode)
+        self._autoreset = reset_mode(autoreset_mode)
         self._dump_folder = None if dump_folder is None else Path(dump_folder)
         fps = round(1 / self.task.control_dt)
         self.metadata = {**type(self).metadata, "render_fps": fps, "autoreset_mode": self._autoreset}
@@ -196,7 +190,7 @@ class BatchEnv(gym.vector.VectorEnv[dict[str, NDArray[Any]], NDArray[np.float32]
         self._require_open()
         options = dict(options or {})
         mask = options.pop("reset_mask", None)
-        ids = self.physics.all if mask is None else np.flatnonzero(_mask(mask, self.num_envs))
+        ids = self.physics.all if mask is None else np.flatnonzero(checked_mask(mask, self.num_envs))
         if self._obs is None and len(ids) < self.num_envs:
             raise NotResetError("the first reset() starts every simulation; leave out reset_mask, or set all of it")
         if seed is not None:
@@ -228,8 +222,7 @@ class BatchEnv(gym.vector.VectorEnv[dict[str, NDArray[Any]], NDArray[np.float32]
             raise NotResetError("step() was called before reset(); call reset(seed=...) once after making the environment")
         actions = self._checked(actions)
         pending = self._pending.copy()  # NEXT_STEP: these only reset now
-        for part, where in zip(self._parts, self.action_slices.values(), strict=True):
-            part.apply(self.physics, actions[:, where].astype(np.float64))
+        self._act(actions)
         broken = self.physics.step(self.nstep)
         if broken.any():
             self._dump(np.flatnonzero(broken & ~pending), actions)
@@ -259,6 +252,10 @@ class BatchEnv(gym.vector.VectorEnv[dict[str, NDArray[Any]], NDArray[np.float32]
             self._show_human()
         self.timings["total"] += time.perf_counter() - began
         return self._copy_obs(), reward, terminated, truncated, info
+
+    def _act(self, actions: NDArray[np.float32]) -> None:
+        for part, where in zip(self._parts, self.action_slices.values(), strict=True):
+            part.apply(self.physics, actions[:, where].astype(np.float64))
 
     def render(self) -> tuple[NDArray[Any], ...] | None:
         """One frame per simulation from the render camera: (H, W, 3) uint8 or (H, W) float32 metres; None for "human"."""
@@ -301,7 +298,7 @@ class BatchEnv(gym.vector.VectorEnv[dict[str, NDArray[Any]], NDArray[np.float32]
         name = camera or shown.camera
         self.physics.id("camera", name)
         # An eye's own camera must not film its housing from inside.
-        inside = any(v.inside_eye and v.camera == name for v in self.task.views(None))
+        inside = any(name.startswith(f"{eye.name}/") for eye in self._eyes())
         view = View("render", name, width or shown.width, height or shown.height, (modality,), inside)
         return self._artist(view, profile_named(look or "standard")).draw([view], ids)["render", modality]
 
@@ -326,6 +323,10 @@ class BatchEnv(gym.vector.VectorEnv[dict[str, NDArray[Any]], NDArray[np.float32]
         """The scripted expert's action in the present state. Shape (N, A)."""
         return self.task.oracle(self._state())
 
+    def sights(self) -> Arrays:
+        """Where all that could be asked for is: phrase -> (N, 2) azimuth and elevation from the eye, rad, NaN if absent."""
+        return self.task.sights(self.physics)
+
     def snapshot(self) -> Arrays:
         """Everything that a picture and the future depend on, except the random streams."""
         return {**self.physics.snapshot(), "steps": self._steps.copy()}
@@ -337,6 +338,29 @@ class BatchEnv(gym.vector.VectorEnv[dict[str, NDArray[Any]], NDArray[np.float32]
         self.physics.restore(rest)
         self._obs = self._observe(self._state())
         return self._copy_obs()
+
+    def within(self, snapshot: Mapping[str, NDArray[Any]], actions: NDArray[np.float32], share: float) -> Arrays:
+        """Go on from stored states for a share of a control step, as `step` does on its way; returns the named state.
+
+        What moves by itself moves at the end of a step, and so does not here. The simulations are left there to be drawn;
+        restore or reset them before stepping them.
+
+        Args:
+            snapshot: N rows of what `snapshot` returned.
+            actions: (N, A) in [-1, 1].
+            share: of a control step, in [0, 1); a whole number of physics steps.
+
+        Raises:
+            InvalidValueError: the share is out of range or no whole number of physics steps.
+        """
+        substeps = share * self.nstep
+        if not 0 <= share < 1 or abs(substeps - round(substeps)) > 1e-9:
+            raise InvalidValueError(f"share must be k / {self.nstep} of a control step with k < {self.nstep}, got {share}")
+        self.physics.restore({key: value for key, value in snapshot.items() if key != "steps"})
+        if substeps:
+            self._act(self._checked(actions))
+            self.physics.step(round(substeps))
+        return self._state()
 
     def checkpoint(self) -> tuple[Arrays, dict[str, Any]]:
         """For an exact resume: arrays, and a JSON-able rest with the random streams."""
@@ -364,8 +388,11 @@ class BatchEnv(gym.vector.VectorEnv[dict[str, NDArray[Any]], NDArray[np.float32]
     @property
     def gaze_reach(self) -> float:
         """How far the eye can turn in one control step, degrees; 0 where there is none."""
-        gazes = [part for part in self._parts if isinstance(part, Gaze)]
-        return gazes[0].eye.max_speed * self.task.control_dt if gazes else 0.0
+        eyes = self._eyes()
+        return eyes[0].max_speed * self.task.control_dt if eyes else 0.0
+
+    def _eyes(self) -> list[Eye]:
+        return [part.eye for part in self._parts if isinstance(part, Gaze)]
 
     def gaze_ray(self, sim: int = 0) -> NDArray[np.float64]:
         """Where an eye looks: its optical centre and the first surface ahead, world frame, metres. Shape (2, 3).
@@ -373,10 +400,10 @@ class BatchEnv(gym.vector.VectorEnv[dict[str, NDArray[Any]], NDArray[np.float32]
         Raises:
             InvalidValueError: this environment has no eye.
         """
-        gazes = [part for part in self._parts if isinstance(part, Gaze)]
-        if not gazes:
+        eyes = self._eyes()
+        if not eyes:
             raise InvalidValueError(f"{type(self.task).__name__} has no eye, so there is no gaze")
-        return gazes[0].eye.ray(self.physics, sim)
+        return eyes[0].ray(self.physics, sim)
 
     @property
     def cameras(self) -> list[str]:
@@ -404,13 +431,8 @@ class BatchEnv(gym.vector.VectorEnv[dict[str, NDArray[Any]], NDArray[np.float32]
             raise ClosedError("this environment is closed; make a new one")
 
     def _seed(self, seed: int | Sequence[int | None]) -> None:
-        values = list(seed) if isinstance(seed, (Sequence, np.ndarray)) else [seed]
-        if isinstance(seed, (Sequence, np.ndarray)) and len(values) != self.num_envs:
-            raise InvalidValueError(f"a list of seeds needs one per simulation: got {len(values)} for {self.num_envs}")
-        for value in values:
-            if value is not None and (not isinstance(value, (int, np.integer)) or value < 0):
-                raise InvalidValueError(f"seeds must be integers >= 0, got {value!r}")
         self._streams.seed(seed)
+        values = list(seed) if isinstance(seed, (Sequence, np.ndarray)) else [seed]
         self._np_random, self._np_random_seed = seeding.np_random(next((v for v in values if v is not None), None))
 
     def _checked(self, actions: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -505,14 +527,14 @@ class BatchEnv(gym.vector.VectorEnv[dict[str, NDArray[Any]], NDArray[np.float32]
             "is_success": success.copy(),
             "physics_error": broken,
             "instruction": np.array(instruction, object),
-            "state": _masked({key: np.array(value) for key, value in state.items()}, everyone),
-            "timing": _masked({"time": self.physics.time.copy(), "step": self._steps.copy()}, everyone),
+            "state": masked({key: np.array(value) for key, value in state.items()}, everyone),
+            "timing": masked({"time": self.physics.time.copy(), "step": self._steps.copy()}, everyone),
         }
-        info = _masked(info, everyone)
+        info = masked(info, everyone)
         if terms and not began.all():
-            info |= _masked({"reward_terms": _masked(dict(terms), ~began)}, ~began)
+            info |= masked({"reward_terms": masked(dict(terms), ~began)}, ~began)
         if began.any():
-            info |= _masked({"start": _masked({key: value.copy() for key, value in self._start.items()}, began)}, began)
+            info |= masked({"start": masked({key: value.copy() for key, value in self._start.items()}, began)}, began)
         return info
 
     def _reset_done(self, done: NDArray[np.bool_], info: dict[str, Any]) -> dict[str, Any]:
@@ -526,8 +548,8 @@ class BatchEnv(gym.vector.VectorEnv[dict[str, NDArray[Any]], NDArray[np.float32]
         state = self._state()
         self._obs = self._observe(state, self._obs, ids)
         broken = np.where(done, False, info["physics_error"])
-        fresh = self._info(state, broken, done, _unmasked(info.get("reward_terms", {})), self.task.instruction(state))
-        return fresh | _masked({"final_obs": final, "final_info": _remasked(info, done)}, done)
+        fresh = self._info(state, broken, done, unmasked(info.get("reward_terms", {})), self.task.instruction(state))
+        return fresh | masked({"final_obs": final, "final_info": remasked(info, done)}, done)
 
     def _dump(self, ids: Ids, actions: NDArray[np.float32]) -> None:
         for i in ids:
@@ -619,30 +641,6 @@ class Env(gym.Env[dict[str, NDArray[Any]], NDArray[np.float32]]):
         return self.batch.oracle()[0]
 
 
-def squeeze(tree: Mapping[str, Any]) -> dict[str, Any]:
-    """Take the only simulation out of batched observations or infos, and drop the masks."""
-    out: dict[str, Any] = {}
-    for key, value in tree.items():
-        if key.startswith("_") and key[1:] in tree:
-            continue
-        if isinstance(value, Mapping):
-            out[key] = squeeze(value)
-        else:
-            first = value[0]
-            # Arrays are copied, so that what was returned once is never touched again.
-            out[key] = first.copy() if isinstance(first, np.ndarray) else first.item() if hasattr(first, "item") else first
-    return out
-
-
-def _autoreset_mode(mode: str | AutoresetMode) -> AutoresetMode:
-    if isinstance(mode, AutoresetMode):
-        return mode
-    names = {m.name.lower(): m for m in AutoresetMode}
-    if str(mode).lower() not in names:
-        raise UnknownNameError("autoreset mode", mode, names)
-    return names[str(mode).lower()]
-
-
 def _substeps(task: Task) -> int:
     ratio = task.control_dt / task.timestep
     if abs(ratio - round(ratio)) > 1e-6 or round(ratio) < 1:
@@ -650,21 +648,6 @@ def _substeps(task: Task) -> int:
             f"{type(task).__name__}: control_dt ({task.control_dt} s) must be a whole multiple of timestep ({task.timestep} s)"
         )
     return round(ratio)
-
-
-def _masked(info: dict[str, Any], who: NDArray[np.bool_]) -> dict[str, Any]:
-    """Add Gymnasium's masks "_key" (N,) bool, which say who has the key; they share one array."""
-    return info | {f"_{key}": who for key in info}
-
-
-def _unmasked(info: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in info.items() if not key.startswith("_")}
-
-
-def _remasked(info: Mapping[str, Any], who: NDArray[np.bool_]) -> dict[str, Any]:
-    """The same info, with only these simulations having it."""
-    said = _unmasked(info).items()
-    return _masked({key: _remasked(v, who) if isinstance(v, Mapping) else v for key, v in said}, who)
 
 
 def _below(prefix: str, arrays: Mapping[str, NDArray[Any]]) -> Arrays:
@@ -705,10 +688,3 @@ def _observed(offered: Sequence[View], wanted: Sequence[str] | None, modalities:
 def _renderer(physics: Any, look: Profile, views: Sequence[View], num_threads: int) -> Renderer:
     sizes = [view.drawn_size for view in views] or [(1, 1)]
     return Renderer(physics, look, max(w for w, _ in sizes), max(h for _, h in sizes), num_threads)
-
-
-def _mask(mask: Any, num_envs: int) -> NDArray[np.bool_]:
-    array = np.asarray(mask)
-    if array.shape != (num_envs,) or array.dtype != bool:
-        raise InvalidValueError(f"reset_mask must be ({num_envs},) bool, got {array.shape} {array.dtype}")
-    return array

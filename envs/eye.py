@@ -19,6 +19,7 @@ from envs.physics import Ids, Physics
 from envs.render import HOUSING_GROUP, Renderer, View
 from envs.scene import Scene, load_spec
 from perception.frame import Fisheye, Frame, Pinhole, pose_of
+from perception.sphere import CUBE, cube_axes
 
 # Crops of 320, 1120 and 1920 pixels of EyeRobot's 1920 x 1200 sensor, degrees.
 FOVEAL_PYRAMID = (17.3, 62.3, 116.1)
@@ -97,7 +98,7 @@ class Eye:
         return tuple(fisheye_lens(fov, self.resolution) for fov in self.fovs)
 
     def attach(self, scene: Scene) -> None:
-        """Put the gimbal and its cameras into a scene."""
+        """Put the gimbal and its cameras into a scene, and six more, "<name>/front" and so on, that look around and stand."""
         spec = load_spec("eyes/gimbal.xml")
         speed = np.radians(self.max_speed)
         for axis, limit in (("pan", self.azimuth), ("tilt", self.elevation)):
@@ -109,6 +110,9 @@ class Eye:
         for level, (fov, lens) in enumerate(zip(self.fovs, self.lenses, strict=True)):
             mount.add_camera(name=str(level), fovy=lens.fovy if lens else fov)
         scene.attach(spec, self.name, self.pos)
+        for face, angles in CUBE.items():
+            _, left, up = cube_axes(*angles)
+            scene.spec.worldbody.add_camera(name=f"{self.name}/{face}", pos=list(self.pos), xyaxes=[*(-left), *up], fovy=90)
 
     @property
     def views(self) -> tuple[View, ...]:

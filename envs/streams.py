@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from assets.errors import InvalidValueError
+
 Limit = float | Sequence[float] | NDArray[np.float64]
 
 
@@ -63,7 +65,16 @@ class Streams:
 
         One integer s keys simulation i by (s, first_index + i). A list gives each simulation a seed of its own, keyed by
         (s_i, 0), so that `seed=[7]` anywhere equals `seed=7` alone; None in a list leaves that stream running.
+
+        Raises:
+            InvalidValueError: not integers >= 0, or a list of another length.
         """
+        values = list(seed) if isinstance(seed, (Sequence, np.ndarray)) else [seed]
+        if isinstance(seed, (Sequence, np.ndarray)) and len(values) != len(self._generators):
+            raise InvalidValueError(f"a list of seeds needs one per simulation: got {len(values)} for {len(self._generators)}")
+        for value in values:
+            if value is not None and (not isinstance(value, (int, np.integer)) or value < 0):
+                raise InvalidValueError(f"seeds must be integers >= 0, got {value!r}")
         if isinstance(seed, (int, np.integer)):
             keys = [(int(seed), self._first + i) for i in range(len(self._generators))]
         else:

@@ -65,6 +65,11 @@ class Task(ABC):
     def state(self, physics: Physics) -> dict[str, NDArray[Any]]:
         """Named quantities, SI units, world frame; (N, ...)."""
 
+    def sights(self, physics: Physics) -> dict[str, NDArray[np.float64]]:
+        """Where all that could be asked for is: phrase -> (N, 2) azimuth and elevation from the eye, rad, NaN if absent."""
+        del physics
+        return {}
+
     @abstractmethod
     def proprio(self) -> dict[str, spaces.Box]:
         """The part of the state that the agent feels without a camera; name -> space."""

@@ -14,7 +14,8 @@ import pytest
 import envs  # noqa: F401  registers the ids
 from assets import AssetNotFoundError
 from assets.errors import InvalidValueError, UnknownNameError
-from envs.env import BatchEnv, ClosedError, Env, NotResetError
+from envs.batching import ClosedError, NotResetError
+from envs.env import BatchEnv, Env
 from envs.tasks.arm.reach import Reach
 from envs.tasks.eye.search import EyeSearch
 

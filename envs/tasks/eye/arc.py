@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from assets import Prop
 from assets.errors import InvalidValueError
-from envs.eye import FOVEAL_PYRAMID, Eye, geoms_of, hide
+from envs.eye import FOVEAL_PYRAMID, Eye, direction_to, geoms_of, hide
 from envs.physics import Ids, Physics
 from envs.render import View
 from envs.scene import Scene
@@ -113,6 +113,15 @@ class ArcTask(Task):
             physics.mocap_pos(body)[ids[sims]], physics.mocap_quat(body)[ids[sims]] = at[sims, seat], quat[sims, seat]
             shown = np.any(chosen == number, axis=1)
             hide(physics, geoms, ids, np.repeat(shown[:, None], len(geoms), axis=1))
+
+    def lying(self, physics: Physics, props: Sequence[Prop]) -> dict[str, NDArray[np.float64]]:
+        """Directions of props that are moved by hand, from the eye; NaN for those out of sight. Phrase -> (N, 2), rad."""
+        found, eye = {}, self.eye.centre(physics)
+        for prop in props:
+            root = physics.mocap_pos(f"{prop.name}/root")
+            direction = direction_to(root + np.array([0, 0, prop.height_m / 2]), eye)
+            found[prop.phrase] = np.where(root[:, 2:] < -1, np.nan, direction)
+        return found
 
     def open_eye(self, physics: Physics, ids: Ids, start: State) -> None:
         """Aim the eye as the start says, forget what it saw, and light the scene."""

@@ -33,6 +33,7 @@ class BrushHandoff(PickPlace):
     needs: ClassVar[Mapping[str, tuple[str, bool]]] = {
         "brush": ("props/brush.xml", True), "palm": ("places/palm.xml", False),
     }  # fmt: skip
+    phrases: ClassVar[Mapping[str, str]] = {"brush": "the blue brush", "palm": "the open hand"}
     job: ClassVar[Job] = Job(
         "hand over the blue brush", "brush", "palm", (0, 0, 0.038), 0.058, 0.13, (0.035, 0.035, 0.03), drop=0.012, aligned=False
     )

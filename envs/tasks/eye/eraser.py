@@ -33,6 +33,7 @@ class EraserStand(PickPlace):
     needs: ClassVar[Mapping[str, tuple[str, bool]]] = {
         "eraser": ("props/eraser.xml", True), "stand": ("props/stand.xml", False),
     }  # fmt: skip
+    phrases: ClassVar[Mapping[str, str]] = {"eraser": "the pink eraser", "stand": "the black stand"}
     # The fingers stay above the tray's walls.
     job: ClassVar[Job] = Job(
         "put the pink eraser into the black stand",

@@ -22,6 +22,7 @@ from rewards.verifiable import Effort, Proximity
 HOVER, NEAR, HOLD = 0.10, 0.04, 0.5
 # When the button sets off, s, how far it goes along the arc, rad, and how fast, rad/s.
 LEAVES, GOES, SPEED = (4.0, 5.0), (np.radians(30), np.radians(60)), np.radians(30)
+PHASES = ("approach", "over")
 BUTTON = np.array([0, 0, 0.071])
 
 
@@ -49,12 +50,14 @@ class EStop(Panorama):
     """
 
     needs: ClassVar[Mapping[str, tuple[str, bool]]] = {"estop": ("props/estop.xml", False)}
+    phrases: ClassVar[Mapping[str, str]] = {"estop": "the red e-stop button"}
 
     def build(self, timestep: float) -> Scene:
         """The arc with the button, and what it must remember."""
         scene = super().build(timestep)
         scene.memory("journey", 3)  # when it leaves (s), and where from and to (rad)
         scene.memory("held")
+        scene.memory("tier")
         return scene
 
     def sample(self, draw: Draw) -> dict[str, NDArray[Any]]:
@@ -70,30 +73,41 @@ class EStop(Panorama):
         first = start["azimuth"][:, 0]
         physics.memory("journey")[ids] = np.stack([start["leaves"], first, first + start["goes"]], axis=1)
         physics.memory("held")[ids] = 0
+        physics.memory("tier")[ids] = 0
 
     def advance(self, physics: Physics, dt: float) -> None:
-        """Slide the button along the arc; count how long the hand has been over it since it arrived."""
+        """Slide the button along the arc; count how long the hand has been over it since it arrived; remember how far it came.
+
+        A third of the progress each for having been over the button, over it once it stands again, and there long enough.
+        """
         super().advance(physics, dt)
         leaves, first, last = physics.memory("journey").T
         gone = np.clip((physics.time - leaves) * SPEED, 0, np.abs(last - first))
         azimuth, button = first + np.sign(last - first) * gone, physics.mocap_pos("estop/root")
         radius = np.hypot(button[:, 0], button[:, 1])
         button[:, :2] = on_arc(radius, azimuth)[:, :2]
-        held, near = physics.memory("held"), self._distance(physics) < NEAR
-        held[:, 0] = np.where(near & (gone >= np.abs(last - first)), held[:, 0] + dt, 0)
+        held, near, arrived = physics.memory("held"), self._distance(physics) < NEAR, gone >= np.abs(last - first)
+        held[:, 0] = np.where(near & arrived, held[:, 0] + dt, 0)
+        tier = physics.memory("tier")
+        tier[:, 0] = np.maximum(tier[:, 0], np.select([held[:, 0] >= HOLD - 1e-9, near & arrived, near], [3, 2, 1], 0))
 
     def _distance(self, physics: Physics) -> NDArray[np.float64]:
         return np.linalg.norm(self.arm.tool_pos(physics) - (physics.mocap_pos("estop/root") + BUTTON + [0, 0, HOVER]), axis=1)
 
     def state(self, physics: Physics) -> dict[str, NDArray[Any]]:
-        """What is felt; the button (m), the tool's distance to its place above it (m), how long it was held there (s)."""
-        button = physics.mocap_pos("estop/root") + BUTTON
+        """What is felt; the button (m), the tool's distance to its place above it (m), how long it was held there (s).
+
+        "phase" is 0 on the way and 1 over the button, `PHASES` names them; "progress" is what `advance` remembers.
+        """
+        button, distance = physics.mocap_pos("estop/root") + BUTTON, self._distance(physics)
         return {
             **self.felt(physics),
             **self.looked_at(physics, button),
             "button": button,
-            "distance": self._distance(physics),
+            "distance": distance,
             "held": physics.memory("held")[:, 0].copy(),
+            "phase": (distance < NEAR).astype(np.int64),
+            "progress": physics.memory("tier")[:, 0] / 3,
         }
 
     def instruction(self, state: State) -> list[str]:

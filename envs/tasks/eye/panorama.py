@@ -26,6 +26,8 @@ from envs.task import State, box
 from envs.tasks.eye.arc import ARENA, ArcTask, on_arc
 from envs.upright import upright
 
+# How high over its root a thing is looked at, metres.
+MIDDLE = 0.03
 # The oracle's way over things, and how high a thing is carried, metres.
 ABOVE, CARRIED = 0.10, 0.28
 # What the arm's action means, see `envs.actions.ArcDelta`.
@@ -58,6 +60,8 @@ class Panorama(ArcTask):
     timestep: ClassVar[float] = 1 / 480
     # What the task is about: prefix -> asset, and whether the arm can move it.
     needs: ClassVar[Mapping[str, tuple[str, bool]]] = {}
+    # What each of them is called.
+    phrases: ClassVar[Mapping[str, str]] = {}
 
     distractors: int = 2
     control: str = "arc"
@@ -120,11 +124,15 @@ class Panorama(ArcTask):
         self.open_eye(physics, ids, start)
 
     def felt(self, physics: Physics) -> dict[str, NDArray[Any]]:
-        """The part of the state that every panoramic task has: arm, gripper and eye."""
+        """The part of the state that every panoramic task has: arm, gripper and eye.
+
+        "tool_axes" (N, 6) are the tool's x and y axes in the world frame, the first two columns of its rotation.
+        """
         felt = {
             "joints": self.arm.qpos(physics),
             "joint_velocity": self.arm.qvel(physics),
             "tool": self.arm.tool_pos(physics).copy(),
+            "tool_axes": physics.site_xmat(self.arm.tool)[:, :, :2].swapaxes(1, 2).reshape(-1, 6).copy(),
             "opening": self.arm.opening(physics),
             "gaze": self.eye.gaze(physics),
             "gaze_velocity": self.eye.velocity(physics),
@@ -141,6 +149,14 @@ class Panorama(ArcTask):
         """Direction of a point (N, 3) from the eye, and the angle of the gaze to it, radians."""
         direction = direction_to(point, self.eye.centre(physics))
         return {"target_direction": direction, "gaze_error": angle_between(self.eye.gaze(physics), direction)}
+
+    def sights(self, physics: Physics) -> dict[str, NDArray[np.float64]]:
+        """What the task is about, and the distractors."""
+        found, eye = self.lying(physics, self.others), self.eye.centre(physics)
+        for name, (_, movable) in self.needs.items():
+            root = physics.qpos(f"{name}/free")[:, :3] if movable else physics.mocap_pos(f"{name}/root")
+            found[self.phrases[name]] = direction_to(root + np.array([0, 0, MIDDLE]), eye)
+        return found
 
     def proprio(self) -> dict[str, spaces.Box]:
         """Joints, tool and gripper, where the eye points and how far it has looked."""

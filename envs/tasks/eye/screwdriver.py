@@ -35,6 +35,7 @@ class ScrewdriverReorient(PickPlace):
     needs: ClassVar[Mapping[str, tuple[str, bool]]] = {
         "screwdriver": ("props/screwdriver.xml", True), "board": ("places/board.xml", False),
     }  # fmt: skip
+    phrases: ClassVar[Mapping[str, str]] = {"screwdriver": "the yellow screwdriver", "board": "the board"}
     job: ClassVar[Job] = Job(
         "lay the yellow screwdriver along the mark on the board",
         "screwdriver",

@@ -139,6 +139,10 @@ class EyeSearch(ArcTask):
             "target": physics.memory("target")[:, 0].astype(np.int64),
         }
 
+    def sights(self, physics: Physics) -> dict[str, NDArray[np.float64]]:
+        """Everything on the table."""
+        return self.lying(physics, self.props)
+
     def proprio(self) -> dict[str, spaces.Box]:
         """Where the eye points, how fast it moves, and how far to either side it has looked."""
         return {"gaze": box(2), "gaze_velocity": box(2), "explored": box(2)}

@@ -34,6 +34,7 @@ class TowelBucket(PickPlace):
     needs: ClassVar[Mapping[str, tuple[str, bool]]] = {
         "towel": ("places/soft_towel.xml", True), "bucket": ("props/bucket.xml", False),
     }  # fmt: skip
+    phrases: ClassVar[Mapping[str, str]] = {"towel": "the cyan towel", "bucket": "the orange bucket"}
     # The fingers stay above the bucket's rim.
     job: ClassVar[Job] = Job(
         "put the cyan towel into the orange bucket",

@@ -1,0 +1,494 @@
+"""EyeReplay: only the eye moves; the world goes on as it was recorded.
+
+The eye turns inside panoramas of a demonstration, so that what the arm and the things do is the same whatever is looked at
+(EyeRobot's EyeGym, arXiv:2506.10968). Frames come at their own rate, 30 a second as a rule; the eye acts 15 times a second. For
+the first steps of an episode the world stands still, so that the eye can search before the arm moves.
+
+Picture, what is felt, and the first target of the arm's next moves ("chunk") share one index into the recording. A picture that
+is older than what is felt exists only where `latency` asks for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import cv2
+import gymnasium as gym
+import numpy as np
+from gymnasium import spaces
+from gymnasium.vector import AutoresetMode
+from gymnasium.vector.utils import batch_space
+from numpy.typing import NDArray
+
+from assets import asset
+from assets.errors import InvalidValueError, UnknownNameError
+from envs.batching import NotResetError, checked_mask, masked, remasked, reset_mode, squeeze
+from envs.eye import FOVEAL_PYRAMID, PROJECTIONS, angle_between
+from envs.streams import Streams
+from perception.recording import Film, Recording, Recordings
+from perception.sphere import Foveator, pyramid_rays
+from perception.text import EMBEDDING_SIZE, embed
+
+Arrays = dict[str, NDArray[Any]]
+
+TARGETS = ("recorded", "any", "none")
+# Directions of the discrete action spaces, (left, up), and the steps in degrees that each can have.
+_COMPASS = np.array([[np.cos(a), np.sin(a)] for a in np.arange(8) * np.pi / 4]).round(12)
+_COMPASS = np.sign(_COMPASS) * (np.abs(_COMPASS) > 1e-6)
+ACTIONS: dict[str, tuple[float, ...]] = {"box": (), "directions_9": (10.0,), "directions_25": (10.0, 3.0, 1.0)}
+FELT = ("joints", "tool", "opening")
+FIXATED, HOLD, WIDE = np.radians(5.0), 0.5, np.radians(50.0)
+SIGHT = "sight/"
+
+
+def turns(actions: str) -> NDArray[np.float64]:
+    """What each of the discrete actions turns, (K, 2) degrees of azimuth and elevation: directions by step, then to stay.
+
+    Raises:
+        UnknownNameError: no such actions.
+    """
+    if actions not in ACTIONS:
+        raise UnknownNameError("action space", actions, ACTIONS)
+    return np.concatenate([*(_COMPASS * step for step in ACTIONS[actions]), np.zeros((1, 2))])
+
+
+class BatchReplay(gym.vector.VectorEnv[Arrays, NDArray[Any], NDArray[Any]]):
+    """N eyes in recordings.
+
+    Observations: "eye_0" (the fovea), "eye_1" .. (R, R, 3) uint8; "gaze" (2,) azimuth and elevation, rad; "explored" (2,)
+    rightmost and leftmost azimuth so far, rad; of "joints" (dof,) rad, "tool" (3,) m and "opening" (1,) those that were
+    recorded; "target" (64,) embedding of the instruction.
+
+    Action: rates (2,) in [-1, 1], 1 is `max_speed`; or one of 9 or 25: eight directions by 10 (or 3 or 1) degrees, and to stay.
+
+    Reward: clip(1 - angle(gaze, target) / 50 degrees, 0, 1); 0 where there is no target. What EyeRobot rewards, how well the
+    arm's next moves can be told from what is seen, depends on who tells them: `rewards.chunks` computes it from "chunk".
+
+    Info: "chunk" has, from the present frame on, `chunk` rows of every recorded column, and "valid" (N, chunk), which ends with
+    the recording; "success" says that the target has been fixated within 5 degrees for 0.5 s on end.
+
+    Args:
+        recordings: a folder of `perception.recording`, or recordings; a name finds a folder of assets.
+        num_envs: N.
+        max_episode_steps: control steps of an episode.
+        pause: steps at its beginning in which the world stands still.
+        chunk: rows of the arm's next moves in the info; 0 for none.
+        target: "recorded" follows what the demonstrator looked for, "any" draws one of the things around, as in EyeRobot's
+            visual search, "none" knows no target.
+        latency: frames by which the picture is older than what is felt.
+        resolution, fovs, projection: of the eye's pyramid, as for `envs.eye.Eye`.
+        actions: "box", "directions_9" or "directions_25".
+        smoothing: share of the last turn in the present one, in [0, 1).
+        max_speed: of the eye, degrees per second.
+        azimuth, elevation: its limits, +- degrees.
+        render_mode: "rgb_array" or None.
+        autoreset_mode: "same_step", "next_step" or "disabled", or Gymnasium's enum.
+        first_index: index of the first simulation, so that a shard draws what it would in the whole batch.
+
+    Raises:
+        RecordingError: the recordings cannot be used.
+        UnknownNameError, InvalidValueError: an argument is wrong; the sentence says how.
+    """
+
+    metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 15}  # noqa: RUF012  Gymnasium's declaration
+
+    def __init__(
+        self,
+        recordings: str | Path | Sequence[Recording] = "",
+        num_envs: int = 1,
+        max_episode_steps: int = 130,
+        pause: int = 30,
+        chunk: int = 30,
+        target: str = "recorded",
+        latency: int = 0,
+        resolution: int = 40,
+        fovs: Sequence[float] = FOVEAL_PYRAMID,
+        projection: str = "pinhole",
+        actions: str = "box",
+        smoothing: float = 0.0,
+        max_speed: float = 150.0,
+        azimuth: float = 130.0,
+        elevation: float = 30.0,
+        render_mode: str | None = None,
+        autoreset_mode: str | AutoresetMode = AutoresetMode.SAME_STEP,
+        first_index: int = 0,
+    ) -> None:
+        _check(num_envs, max_episode_steps, pause, chunk, latency, smoothing, target, projection)
+        self._recordings, self.rate = _open(recordings)
+        self.num_envs, self.max_episode_steps = num_envs, max_episode_steps
+        self._pause, self._chunk, self._latency, self._smoothing, self._target = pause, chunk, latency, smoothing, target
+        self.control_dt, self._ahead = 2 / self.rate, 2
+        self._limits = np.radians([azimuth, elevation])
+        self._turns = None if actions == "box" else np.radians(turns(actions))
+        self._reach = np.radians(max_speed) * self.control_dt
+        self._fovs, self._resolution, self._projection, self._elevation = tuple(fovs), resolution, projection, elevation
+        self._sights = self._find_sights()
+        self.render_mode, self.spec = render_mode, None
+        self._autoreset = reset_mode(autoreset_mode)
+        self.metadata = {**type(self).metadata, "autoreset_mode": self._autoreset, "render_fps": round(1 / self.control_dt)}
+        self._streams = Streams(num_envs, first_index)
+        self.single_observation_space = self._observation_space()
+        self.single_action_space = (
+            spaces.Box(-1, 1, (2,), np.float32) if self._turns is None else spaces.Discrete(len(self._turns))
+        )
+        self.observation_space = batch_space(self.single_observation_space, num_envs)
+        self.action_space = batch_space(self.single_action_space, num_envs)
+        self._episode, self._frame, self._steps = (np.zeros(num_envs, int) for _ in range(3))
+        self._gaze, self._last, self._explored = (np.zeros((num_envs, 2)) for _ in range(3))
+        self._held, self._pending = np.zeros(num_envs), np.zeros(num_envs, bool)
+        self._asked: list[str | None] = [None] * num_envs
+        self._films: list[tuple[int, Film] | None] = [None] * num_envs
+        self._start: Arrays = {}
+        self._obs: Arrays | None = None
+
+    # -- Gymnasium -----------------------------------------------------------------------------------------------------
+
+    def reset(
+        self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Arrays, dict[str, Any]]:
+        """Start new episodes.
+
+        Args:
+            seed: as for `envs.env.BatchEnv.reset`.
+            options: "episode", "frame", "gaze" (rad) or "sight" (index into `sights`), for all simulations or one row each; and
+                "reset_mask" (N,) bool to leave some simulations alone.
+        """
+        options = dict(options or {})
+        mask = options.pop("reset_mask", None)
+        ids = np.arange(self.num_envs) if mask is None else np.flatnonzero(checked_mask(mask, self.num_envs))
+        if self._obs is None and len(ids) < self.num_envs:
+            raise NotResetError("the first reset() starts every simulation; leave out reset_mask, or set all of it")
+        if seed is not None:
+            self._streams.seed(seed)
+        self._restart(ids, options)
+        self._pending[ids] = False
+        self._obs = self._observe()
+        return self._copy(), self._info(np.isin(np.arange(self.num_envs), ids))
+
+    def step(
+        self, actions: NDArray[Any]
+    ) -> tuple[Arrays, NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]:
+        """Turn the eyes, and let the world go on by two frames.
+
+        Args:
+            actions: (N, 2) in [-1, 1], or (N,) numbers of directions.
+
+        Raises:
+            InvalidValueError: of another shape, or not finite.
+            NotResetError: called before `reset`.
+        """
+        if self._obs is None:
+            raise NotResetError("step() was called before reset(); call reset(seed=...) once after making the environment")
+        turn = self._turn(np.asarray(actions))
+        pending = self._pending.copy()
+        self._last = self._smoothing * self._last + (1 - self._smoothing) * turn
+        self._gaze = np.clip(self._gaze + self._last, -self._limits, self._limits)
+        np.minimum(self._explored[:, 0], self._gaze[:, 0], out=self._explored[:, 0])
+        np.maximum(self._explored[:, 1], self._gaze[:, 0], out=self._explored[:, 1])
+        self._steps += 1
+        last = np.array([len(self._recordings[e]) - 1 for e in self._episode])
+        self._frame = np.where(self._steps > self._pause, np.minimum(self._frame + self._ahead, last), self._frame)
+        if pending.any():
+            self._restart(np.flatnonzero(pending), {})
+        error = self._error()
+        self._held = np.where(error < FIXATED, self._held + self.control_dt * ~pending, 0)
+        reward = np.where(np.isfinite(error) & ~pending, np.clip(1 - error / WIDE, 0, 1), 0).astype(np.float32)
+        truncated = (self._steps >= self.max_episode_steps) & ~pending
+        self._obs = self._observe()
+        info = self._info(pending)
+        if self._autoreset is AutoresetMode.SAME_STEP and truncated.any():
+            info = self._reset_done(truncated, info)
+        elif self._autoreset is AutoresetMode.NEXT_STEP:
+            self._pending = truncated
+        return self._copy(), reward, np.zeros(self.num_envs, bool), truncated, info
+
+    def render(self) -> tuple[NDArray[np.uint8], ...] | None:
+        """The panorama of every simulation, the borders of the eye's levels drawn into it: (W / 2, W, 3)."""
+        if self._obs is None:
+            raise NotResetError("render() was called before reset()")
+        return tuple(self._drawn(i) for i in range(self.num_envs)) if self.render_mode else None
+
+    def close_extras(self, **kwargs: Any) -> None:
+        """Close the films."""
+        del kwargs
+        for held in self._films:
+            if held is not None:
+                held[1].close()
+        self._films = [None] * self.num_envs
+
+    # -- beyond Gymnasium ----------------------------------------------------------------------------------------------
+
+    @property
+    def sights(self) -> tuple[str, ...]:
+        """Phrases of everything whose direction was recorded."""
+        return self._sights
+
+    @property
+    def gaze_reach(self) -> float:
+        """How far the eye can turn in one control step, degrees."""
+        return float(np.degrees(self._reach))
+
+    def oracle(self) -> NDArray[Any]:
+        """Straight to the target; to stay where there is none. (N, 2), or (N,) numbers of directions."""
+        turn = np.nan_to_num(self._targets() - self._gaze)
+        if self._turns is None:
+            return np.clip(turn / self._reach, -1, 1).astype(np.float32)
+        left = np.linalg.norm(turn[:, None] - self._turns[None], axis=2)
+        return np.argmin(left, axis=1)
+
+    def describe(self) -> dict[str, Any]:
+        """What a result depends on, JSON-able."""
+        return {"control_dt": self.control_dt, "rate": self.rate, "recordings": len(self._recordings), "profile": "recorded"}
+
+    # -- inside --------------------------------------------------------------------------------------------------------
+
+    def _find_sights(self) -> tuple[str, ...]:
+        found = {c.removeprefix(SIGHT): None for r in self._recordings for c in r.columns if c.startswith(SIGHT)}
+        if self._target == "any" and not found:
+            raise InvalidValueError(f"target='any' needs recorded directions of things, columns '{SIGHT}<phrase>'")
+        if self._target == "recorded" and any("target_direction" not in r.columns for r in self._recordings):
+            raise InvalidValueError("target='recorded' needs the column 'target_direction'; take target='none' without it")
+        return tuple(sorted(found))
+
+    @cached_property
+    def _foveator(self) -> Foveator:
+        rays = pyramid_rays(self._fovs, self._resolution, self._projection)
+        return Foveator(self._recordings[0].width, rays, self._elevation)
+
+    def _observation_space(self) -> spaces.Dict:
+        side, columns = self._resolution, self._recordings[0].columns
+        members: dict[str, spaces.Space[Any]] = {
+            f"eye_{level}": spaces.Box(0, 255, (side, side, 3), np.uint8) for level in range(len(self._fovs))
+        }
+        members |= {k: spaces.Box(-10, 10, columns[k].shape[1:], np.float32) for k in FELT if k in columns}
+        members |= {k: spaces.Box(-10, 10, (2,), np.float32) for k in ("gaze", "explored")}
+        return spaces.Dict({**members, "target": spaces.Box(-1, 1, (EMBEDDING_SIZE,), np.float32)})
+
+    def _turn(self, actions: NDArray[Any]) -> NDArray[np.float64]:
+        if actions.shape != self.action_space.shape:
+            raise InvalidValueError(f"the action has shape {actions.shape}, this environment needs {self.action_space.shape}")
+        if self._turns is None:
+            if actions.dtype.kind not in "fiu" or not np.isfinite(actions).all():
+                raise InvalidValueError(f"the action must be finite numbers in [-1, 1], got {actions.dtype} {actions[0]}")
+            return np.clip(actions.astype(np.float64), -1, 1) * self._reach
+        if actions.dtype.kind not in "iu" or actions.min() < 0 or actions.max() >= len(self._turns):
+            raise InvalidValueError(f"the action must be integers below {len(self._turns)}, got {actions.dtype} {actions[0]}")
+        return self._turns[actions]
+
+    def _restart(self, ids: NDArray[np.intp], options: Mapping[str, Any]) -> None:
+        draw = self._streams.of(ids)
+        share, where, sight = draw.uniform(0, 1), draw.uniform(0, 1), draw.uniform(0, 1)
+        start: Arrays = {
+            "episode": (share * len(self._recordings)).astype(int),
+            "frame": np.zeros(len(ids), int),
+            "gaze": draw.uniform(np.radians([-90, -15]), np.radians([90, 15]), (2,)),
+            "sight": np.zeros(len(ids), int),
+        }
+        chosen = ("episode", "frame", "gaze", "sight")
+        for key, value in options.items():
+            if key not in chosen:
+                raise UnknownNameError("part of the start", key, chosen)
+            start[key] = np.broadcast_to(np.asarray(value, start[key].dtype), start[key].shape).copy()
+        if start["episode"].min() < 0 or start["episode"].max() >= len(self._recordings):
+            raise InvalidValueError(f"episode must be in [0, {len(self._recordings)}), got {start['episode'].tolist()}")
+        for k, i in enumerate(ids):
+            recording = self._recordings[int(start["episode"][k])]
+            room = max(1, len(recording) - self._ahead * max(0, self.max_episode_steps - self._pause))
+            if "frame" not in options:
+                start["frame"][k] = int(where[k] * room)
+            if not 0 <= start["frame"][k] < len(recording):
+                raise InvalidValueError(f"frame must be in [0, {len(recording)}), got {start['frame'][k]}")
+            self._asked[i] = self._ask(recording, int(start["frame"][k]), sight[k], options.get("sight"), start, k)
+        self._episode[ids], self._frame[ids], self._steps[ids] = start["episode"], start["frame"], 0
+        self._gaze[ids] = np.clip(start["gaze"], -self._limits, self._limits)
+        self._last[ids], self._held[ids], self._explored[ids] = 0, 0, self._gaze[ids, :1]
+        for key, value in start.items():
+            self._start.setdefault(key, np.zeros((self.num_envs, *value.shape[1:]), value.dtype))[ids] = value
+
+    def _ask(self, recording: Recording, frame: int, share: float, given: Any, start: Arrays, k: int) -> str | None:
+        """Which thing is asked for, where things are asked for."""
+        if self._target != "any":
+            return None
+        there = [
+            s for s in self._sights if np.isfinite(recording.columns.get(SIGHT + s, np.full((frame + 1, 2), np.nan))[frame, 0])
+        ]
+        name = self._sights[int(start["sight"][k])] if given is not None else there[int(share * len(there))]
+        start["sight"][k] = self._sights.index(name)
+        return name
+
+    def _targets(self) -> NDArray[np.float64]:
+        """Directions of the targets, (N, 2) rad; NaN where there is none."""
+        out = np.full((self.num_envs, 2), np.nan)
+        for i in range(self.num_envs):
+            columns, asked = self._recordings[self._episode[i]].columns, self._asked[i]
+            name = "target_direction" if self._target == "recorded" else f"{SIGHT}{asked}"
+            if name in columns:
+                out[i] = columns[name][self._frame[i]]
+        return out
+
+    def _error(self) -> NDArray[np.float64]:
+        """Angle between gaze and target, rad; NaN without one."""
+        return angle_between(self._gaze, self._targets())
+
+    def _film(self, i: int) -> Film:
+        held, number = self._films[i], int(self._episode[i])
+        if held is None or held[0] != number:
+            if held is not None:
+                held[1].close()
+            held = self._films[i] = number, self._recordings[number].film()
+        return held[1]
+
+    def _picture(self, i: int) -> NDArray[np.uint8]:
+        return self._film(i)[max(0, int(self._frame[i]) - self._latency)]
+
+    def _observe(self) -> Arrays:
+        seen = np.stack([self._foveator.look(self._picture(i), self._gaze[i]) for i in range(self.num_envs)])
+        obs: Arrays = {f"eye_{level}": np.ascontiguousarray(seen[:, level]) for level in range(len(self._fovs))}
+        for key in FELT:
+            if key in self.single_observation_space.spaces:  # type: ignore[attr-defined]
+                obs[key] = self._now(key).astype(np.float32)
+        obs |= {"gaze": self._gaze.astype(np.float32), "explored": self._explored.astype(np.float32)}
+        return {**obs, "target": embed(self._instructions())}
+
+    def _now(self, column: str) -> NDArray[Any]:
+        pairs = zip(self._episode, self._frame, strict=True)
+        return np.stack([self._recordings[e].columns[column][f] for e, f in pairs])
+
+    def _instructions(self) -> list[str]:
+        told = (self._recordings[e].instruction for e in self._episode)
+        return [f"find {asked}" if asked else text for text, asked in zip(told, self._asked, strict=True)]
+
+    def _copy(self) -> Arrays:
+        return {key: value.copy() for key, value in (self._obs or {}).items()}
+
+    def _info(self, began: NDArray[np.bool_]) -> dict[str, Any]:
+        everyone, error, success = np.ones(self.num_envs, bool), self._error(), self._held >= HOLD - 1e-9
+        state = {
+            "episode": self._episode.copy(), "frame": self._frame.copy(), "gaze": self._gaze.copy(), "gaze_error": error,
+            "target_direction": self._targets(), "paused": self._steps < self._pause, "held": self._held.copy(),
+        }  # fmt: skip
+        info = {
+            "success": success, "is_success": success.copy(), "physics_error": ~everyone,
+            "instruction": np.array(self._instructions(), object), "state": masked(state, everyone),
+            "timing": masked({"time": self._steps * self.control_dt, "step": self._steps.copy()}, everyone),
+        }  # fmt: skip
+        if self._chunk:
+            info["chunk"] = masked(self._chunks(), everyone)
+        info = masked(info, everyone)
+        if began.any():
+            info |= masked({"start": masked({k: v.copy() for k, v in self._start.items()}, began)}, began)
+        return info
+
+    def _chunks(self) -> Arrays:
+        """The arm's next rows, the present one first, and which of them exist; the last one stands for those that do not."""
+        rows = self._frame[:, None] + np.arange(self._chunk)
+        out: dict[str, list[NDArray[Any]]] = {}
+        valid = []
+        for i, episode in enumerate(self._episode):
+            columns = self._recordings[episode].columns
+            last = len(self._recordings[episode]) - 1
+            valid.append(rows[i] <= last)
+            for name, values in columns.items():
+                if not name.startswith(SIGHT):
+                    out.setdefault(name, []).append(values[np.minimum(rows[i], last)])
+        return {**{k: np.stack(v) for k, v in out.items()}, "valid": np.stack(valid)}
+
+    def _reset_done(self, done: NDArray[np.bool_], info: dict[str, Any]) -> dict[str, Any]:
+        ids, final = np.flatnonzero(done), np.full(self.num_envs, None, object)
+        assert self._obs is not None
+        for i in ids:
+            final[i] = {key: value[i].copy() for key, value in self._obs.items()}
+        self._restart(ids, {})
+        self._obs = self._observe()
+        return self._info(done) | masked({"final_obs": final, "final_info": remasked(info, done)}, done)
+
+    def _drawn(self, i: int) -> NDArray[np.uint8]:
+        picture = self._picture(i).copy()
+        u, v = self._foveator.maps(self._gaze[i])
+        side, width = self._resolution, picture.shape[1]
+        around = np.arange(side)
+        first, last = np.zeros(side, int), np.full(side, side - 1)
+        rows, columns = np.concatenate([first, around, last, around[::-1]]), np.concatenate([around, last, around[::-1], first])
+        for level in range(len(self._fovs)):
+            at = level * side + rows, columns
+            border = np.stack([np.unwrap(u[at], period=width) % (4 * width), v[at]], axis=1)
+            for turn in range(-4, 2):  # what leaves the picture on one side comes in on the other
+                line = np.round(border + [turn * width, 0]).astype(np.int32)
+                cv2.polylines(picture, [line], True, (255, 40, 40), max(1, width // 640), cv2.LINE_AA)
+        return picture
+
+
+class Replay(gym.Env[Arrays, Any]):
+    """One eye in recordings; the arguments are `BatchReplay`'s, less those of batches."""
+
+    metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 15}  # noqa: RUF012  Gymnasium's declaration
+
+    def __init__(self, recordings: str | Path | Sequence[Recording] = "", **kwargs: Any) -> None:
+        if "autoreset_mode" in kwargs or "num_envs" in kwargs:
+            raise InvalidValueError("Replay has one eye and never resets itself; use gymnasium.make_vec for more")
+        self.batch = BatchReplay(recordings, 1, autoreset_mode=AutoresetMode.DISABLED, **kwargs)
+        self.render_mode = self.batch.render_mode
+        self.metadata = {k: v for k, v in self.batch.metadata.items() if k != "autoreset_mode"}
+        self.observation_space, self.action_space = self.batch.single_observation_space, self.batch.single_action_space
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Arrays, dict[str, Any]]:
+        """Start a new episode; see `BatchReplay.reset`."""
+        super().reset(seed=seed)
+        obs, info = self.batch.reset(seed=seed, options=options)
+        return squeeze(obs), squeeze(info)
+
+    def step(self, action: Any) -> tuple[Arrays, float, bool, bool, dict[str, Any]]:
+        """Turn the eye, and let the world go on by two frames."""
+        obs, reward, terminated, truncated, info = self.batch.step(np.asarray(action)[None])
+        return squeeze(obs), float(reward[0]), bool(terminated[0]), bool(truncated[0]), squeeze(info)
+
+    def render(self) -> Any:
+        """The panorama, with the borders of the eye's levels."""
+        frames = self.batch.render()
+        return None if frames is None else frames[0]
+
+    def close(self) -> None:
+        """Close the film; safe to call twice."""
+        self.batch.close()
+
+    def oracle(self) -> Any:
+        """Straight to the target."""
+        return self.batch.oracle()[0]
+
+
+def _open(recordings: str | Path | Sequence[Recording]) -> tuple[Sequence[Recording], float]:
+    if not isinstance(recordings, (str, Path)):
+        if not recordings:
+            raise InvalidValueError("there are no recordings to replay: at least one is needed")
+        rate = float(recordings[0].about.get("rate", 30.0))
+        found: Sequence[Recording] = recordings
+    else:
+        if not str(recordings):
+            raise InvalidValueError("recordings must name a folder, such as one that `saccade collect` wrote with panoramas")
+        folder = Path(recordings)
+        read = Recordings(folder if folder.exists() else asset(str(recordings)))
+        found, rate = read, read.rate
+    widths = {r.width for r in found}
+    if len(widths) > 1:
+        raise InvalidValueError(f"all recordings need panoramas of one width, got {sorted(widths)}")
+    return found, rate
+
+
+def _check(
+    num_envs: int, steps: int, pause: int, chunk: int, latency: int, smoothing: float, target: str, projection: str
+) -> None:
+    for name, value, least in (
+        ("num_envs", num_envs, 1), ("max_episode_steps", steps, 1), ("pause", pause, 0), ("chunk", chunk, 0),
+        ("latency", latency, 0),
+    ):  # fmt: skip
+        if value < least:
+            raise InvalidValueError(f"{name} must be >= {least}, got {value}")
+    if not 0 <= smoothing < 1:
+        raise InvalidValueError(f"smoothing must be in [0, 1), got {smoothing}")
+    if target not in TARGETS:
+        raise UnknownNameError("target", target, TARGETS)
+    if projection not in PROJECTIONS:
+        raise UnknownNameError("projection", projection, PROJECTIONS)

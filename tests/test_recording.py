@@ -1,0 +1,120 @@
+"""Recordings: what goes in comes out, in any order; what is broken is refused, what is half-written goes on."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from assets.errors import InvalidValueError
+from perception.recording import LINES, MARKER, RecordingError, Recordings, Writer
+
+WIDTH, COUNT = 64, 75
+
+
+def frames(count: int = COUNT, width: int = WIDTH) -> Iterator[NDArray[np.uint8]]:
+    """Each frame is told by its brightness."""
+    for k in range(count):
+        yield np.full((width // 2, width, 3), 20 + 2 * k, np.uint8)
+
+
+def joints(count: int = COUNT) -> NDArray[np.float64]:
+    return np.arange(count)[:, None] * np.ones(6)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("recordings")
+    with Writer(folder, WIDTH, 30) as writer:
+        writer.add(frames(), {"joints": joints(), "phase": np.arange(COUNT)}, "do it", {"seed": 7})
+        writer.add(frames(10), {"joints": joints(10)}, "do that")
+    return folder
+
+
+def test_what_goes_in_comes_out(whole: Path) -> None:
+    found = Recordings(whole)
+    assert (len(found), found.rate, found.width) == (2, 30, WIDTH)
+    one = found[0]
+    assert (len(one), one.instruction, one.about["seed"]) == (COUNT, "do it", 7)
+    np.testing.assert_array_equal(one.columns["joints"], joints())
+    assert [r.instruction for r in found] == ["do it", "do that"]
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.integers(0, COUNT - 1), min_size=1, max_size=12))
+def test_frames_come_in_any_order(whole: Path, order: list[int]) -> None:
+    film = Recordings(whole)[0].film()
+    for k in order:
+        assert abs(int(film[k].mean()) - (20 + 2 * k)) <= 1
+    film.close()
+
+
+def test_lengths_must_agree(tmp_path: Path) -> None:
+    writer = Writer(tmp_path, WIDTH, 30)
+    with pytest.raises(InvalidValueError, match="10 frames, but 9 rows"):
+        writer.add(frames(10), {"joints": joints(9)}, "x")
+    with pytest.raises(InvalidValueError, match=r"'phase' has 8 rows for 10 frames"):
+        writer.add(frames(10), {"joints": joints(10), "phase": np.zeros(8)}, "x")
+    with pytest.raises(InvalidValueError, match="needs the column 'joints'"):
+        writer.add(frames(10), {"phase": np.zeros(10)}, "x")
+    assert writer.count == 0
+
+
+def test_pictures_must_be_twice_as_wide_as_high(tmp_path: Path) -> None:
+    with pytest.raises(InvalidValueError, match="twice as wide"):
+        Writer(tmp_path, WIDTH, 30).add([np.zeros((WIDTH, WIDTH, 3), np.uint8)], {"joints": joints(1)}, "x")
+    with pytest.raises(InvalidValueError, match="pixels wide"):
+        Writer(tmp_path, WIDTH, 30).add([np.zeros((64, 128, 3), np.uint8)], {"joints": joints(1)}, "x")
+
+
+def test_a_half_written_folder_is_refused_and_goes_on(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt), Writer(tmp_path, WIDTH, 30) as writer:
+        writer.add(frames(10), {"joints": joints(10)}, "first")
+        raise KeyboardInterrupt
+    with pytest.raises(RecordingError, match="half-written"):
+        Recordings(tmp_path)
+    with (tmp_path / LINES).open("a") as handle:
+        handle.write('{"frames": 3')  # cut short
+    with pytest.raises(RecordingError, match="begun with width 64"):
+        Writer(tmp_path, 128, 30)
+    with Writer(tmp_path, WIDTH, 30) as writer:
+        assert writer.count == 1
+        writer.add(frames(12), {"joints": joints(12)}, "second")
+    found = Recordings(tmp_path)
+    assert [r.instruction for r in found] == ["first", "second"]
+    assert len(found[1]) == 12
+    with pytest.raises(RecordingError, match="never overwritten"):
+        Writer(tmp_path, WIDTH, 30)
+
+
+def test_missing_frames_are_noticed(whole: Path, tmp_path: Path) -> None:
+    broken = shutil.copytree(whole, tmp_path / "broken")
+    shutil.copy(broken / "episode_000001.mp4", broken / "episode_000000.mp4")
+    with pytest.raises(RecordingError, match="10 frames, its columns 75: frames are missing"):
+        Recordings(broken)[0].film()
+    (broken / "episode_000001.mp4").write_bytes(b"nothing")
+    with pytest.raises(RecordingError, match="not a video"):
+        Recordings(broken)[1].film()
+
+
+def test_columns_of_another_length_are_noticed(whole: Path, tmp_path: Path) -> None:
+    broken = shutil.copytree(whole, tmp_path / "broken")
+    np.savez(broken / "episode_000000.npz", joints=joints(COUNT - 1))
+    with pytest.raises(RecordingError, match="74 rows for 75 frames"):
+        Recordings(broken)[0]
+
+
+def test_what_is_no_recording_is_said(tmp_path: Path) -> None:
+    with pytest.raises(RecordingError, match="no recordings"):
+        Recordings(tmp_path)
+    (tmp_path / MARKER).write_text('{"format": 99}')
+    with pytest.raises(RecordingError, match="format 99"):
+        Recordings(tmp_path)
+    with pytest.raises(RecordingError, match="at least one"), Writer(tmp_path / "new", WIDTH, 30):
+        pass
