@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 from collections.abc import Sequence
 from typing import Any
 
@@ -37,13 +38,20 @@ def environments() -> list[tuple[Any, ...]]:
     for name, spec in sorted(gym.registry.items()):
         if name.startswith("Saccade/"):
             options = ", ".join(f"{k}={v}" for k, v in spec.kwargs.items() if k != "task")
-            summary = _summary(spec.kwargs["task"])
-            rows.append((name, f"{summary} ({options})" if options else summary, spec.max_episode_steps))
+            summary = _summary(spec.kwargs.get("task") or str(spec.vector_entry_point))
+            limit = spec.max_episode_steps or _default(str(spec.vector_entry_point), "max_episode_steps")
+            rows.append((name, f"{summary} ({options})" if options else summary, limit))
     return rows
 
 
+def _default(path: str, name: str) -> Any:
+    """What an argument of a class is where nobody gives it."""
+    module, _, kind = path.partition(":")
+    return inspect.signature(getattr(importlib.import_module(module), kind)).parameters[name].default
+
+
 def _summary(task: str) -> str:
-    """First line of the task's docstring."""
+    """First line of a class's docstring."""
     module, _, kind = task.partition(":")
     doc = getattr(importlib.import_module(module), kind).__doc__ or ""
     return doc.strip().splitlines()[0]

@@ -61,12 +61,15 @@ def make_env(
     if ":" not in name:
         name = f"{_REGISTERING}:{name}"
     reward = config.get("reward")
+    profile: Any = {}
     if reward is not None and reward.get("_target_"):
+        if "recordings" in options:
+            raise InvalidValueError(f"recordings are not rewarded by {reward['_target_']}, which reads a simulator's state")
         more["reward"] = build(reward)
-    if dump_folder is not None:
-        more["dump_folder"] = str(dump_folder)
-    profile = OmegaConf.to_container(config.render, resolve=True)
-    assert isinstance(profile, dict)
+    if "recordings" not in options:  # what is recorded is neither drawn nor simulated
+        profile = OmegaConf.to_container(config.render, resolve=True)
+        if dump_folder is not None:
+            more["dump_folder"] = str(dump_folder)
     return gym.make_vec(
         name,
         num_envs=num_envs,

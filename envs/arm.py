@@ -132,6 +132,11 @@ class Arm:
         return "tcp"
 
     @property
+    def joints(self) -> list[str]:
+        """Names of the joints in the arm's own model; known after `attach`."""
+        return list(self._joints)
+
+    @property
     def dof(self) -> int:
         """Number of joints; known after `attach`."""
         return len(self._joints)

@@ -44,6 +44,16 @@ ENTRIES = (
 )
 
 
+# Recordings that only an eye moves in: the task's name, and the folder of assets with its demonstrations.
+REPLAYS = (
+    ("EStop", "recordings/estop"),
+    ("TowelBucket", "recordings/towel_bucket"),
+    ("EraserStand", "recordings/eraser_stand"),
+    ("BrushHandoff", "recordings/brush_handoff"),
+    ("ScrewdriverReorient", "recordings/screwdriver_reorient"),
+)
+
+
 def register() -> None:
     """Register every id with Gymnasium; calling it again changes nothing."""
     for entry in ENTRIES:
@@ -55,8 +65,21 @@ def register() -> None:
                 max_episode_steps=entry.max_episode_steps,
                 kwargs={"task": entry.task, **dict(entry.options)},
             )
+    for name, folder in zip(replay_ids(), (folder for _, folder in REPLAYS), strict=True):
+        if name not in gym.registry:
+            gym.register(
+                name,
+                entry_point="envs.replay:Replay",
+                vector_entry_point="envs.replay:BatchReplay",
+                kwargs={"recordings": folder},
+            )
 
 
 def ids() -> list[str]:
-    """Every id of the suite."""
+    """Every id of the suite that is simulated."""
     return [entry.id for entry in ENTRIES]
+
+
+def replay_ids() -> list[str]:
+    """Every id of the suite that is a recording."""
+    return [f"{NAMESPACE}/EyeReplay-{name}-v0" for name, _ in REPLAYS]

@@ -27,8 +27,9 @@ from assets import asset
 from assets.errors import InvalidValueError, UnknownNameError
 from envs.batching import NotResetError, checked_mask, masked, remasked, reset_mode, squeeze
 from envs.eye import FOVEAL_PYRAMID, PROJECTIONS, angle_between
+from envs.kinematics import chain
 from envs.streams import Streams
-from perception.recording import Film, Recording, Recordings
+from perception.recording import MARKER, Film, Recording, Recordings
 from perception.sphere import Foveator, pyramid_rays
 from perception.text import EMBEDDING_SIZE, embed
 
@@ -56,7 +57,7 @@ def turns(actions: str) -> NDArray[np.float64]:
 
 
 class BatchReplay(gym.vector.VectorEnv[Arrays, NDArray[Any], NDArray[Any]]):
-    """N eyes in recordings.
+    """Turn an eye inside panoramas of a demonstration, to what the demonstrator looks for; the world goes on as recorded.
 
     Observations: "eye_0" (the fovea), "eye_1" .. (R, R, 3) uint8; "gaze" (2,) azimuth and elevation, rad; "explored" (2,)
     rightmost and leftmost azimuth so far, rad; of "joints" (dof,) rad, "tool" (3,) m and "opening" (1,) those that were
@@ -84,6 +85,7 @@ class BatchReplay(gym.vector.VectorEnv[Arrays, NDArray[Any], NDArray[Any]]):
         smoothing: share of the last turn in the present one, in [0, 1).
         max_speed: of the eye, degrees per second.
         azimuth, elevation: its limits, +- degrees.
+        robot: asset name or path of the MJCF arm whose joints were recorded.
         render_mode: "rgb_array" or None.
         autoreset_mode: "same_step", "next_step" or "disabled", or Gymnasium's enum.
         first_index: index of the first simulation, so that a shard draws what it would in the whole batch.
@@ -112,6 +114,7 @@ class BatchReplay(gym.vector.VectorEnv[Arrays, NDArray[Any], NDArray[Any]]):
         max_speed: float = 150.0,
         azimuth: float = 130.0,
         elevation: float = 30.0,
+        robot: str = "panda",
         render_mode: str | None = None,
         autoreset_mode: str | AutoresetMode = AutoresetMode.SAME_STEP,
         first_index: int = 0,
@@ -125,7 +128,7 @@ class BatchReplay(gym.vector.VectorEnv[Arrays, NDArray[Any], NDArray[Any]]):
         self._turns = None if actions == "box" else np.radians(turns(actions))
         self._reach = np.radians(max_speed) * self.control_dt
         self._fovs, self._resolution, self._projection, self._elevation = tuple(fovs), resolution, projection, elevation
-        self._sights = self._find_sights()
+        self._sights, self._robot = self._find_sights(), robot
         self.render_mode, self.spec = render_mode, None
         self._autoreset = reset_mode(autoreset_mode)
         self.metadata = {**type(self).metadata, "autoreset_mode": self._autoreset, "render_fps": round(1 / self.control_dt)}
@@ -230,6 +233,35 @@ class BatchReplay(gym.vector.VectorEnv[Arrays, NDArray[Any], NDArray[Any]]):
     def gaze_reach(self) -> float:
         """How far the eye can turn in one control step, degrees."""
         return float(np.degrees(self._reach))
+
+    def tool(self, joints: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Where the arm's tool is for joint angles (..., dof), rad, by forward kinematics. (..., 3), m."""
+        return chain(self._robot).tool(joints)[0]
+
+    @property
+    def turns(self) -> NDArray[np.float64] | None:
+        """What each discrete action turns, (K, 2) rad; None where actions are rates."""
+        return self._turns
+
+    @property
+    def fovs(self) -> tuple[float, ...]:
+        """Degrees across each level of the pyramid."""
+        return self._fovs
+
+    def columns(self, name: str) -> list[NDArray[Any]]:
+        """A column of every recording, (F, ...) each; empty where one lacks it."""
+        found = [r.columns.get(name) for r in self._recordings]
+        return [c for c in found if c is not None] if all(c is not None for c in found) else []
+
+    def checkpoint(self) -> tuple[Arrays, dict[str, Any]]:
+        """What decides about the next episodes; those under way are not kept. Arrays, and a JSON-able rest."""
+        return {"steps": self._steps.copy()}, {"streams": self._streams.state()}
+
+    def resume(self, arrays: Mapping[str, NDArray[Any]], rest: Mapping[str, Any]) -> None:
+        """Bring back what `checkpoint` returned; `reset` comes next."""
+        del arrays
+        self._streams.set_state(rest["streams"])
+        self._obs = None
 
     def oracle(self) -> NDArray[Any]:
         """Straight to the target; to stay where there is none. (N, 2), or (N,) numbers of directions."""
@@ -469,7 +501,7 @@ def _open(recordings: str | Path | Sequence[Recording]) -> tuple[Sequence[Record
         if not str(recordings):
             raise InvalidValueError("recordings must name a folder, such as one that `saccade collect` wrote with panoramas")
         folder = Path(recordings)
-        read = Recordings(folder if folder.exists() else asset(str(recordings)))
+        read = Recordings(folder if folder.exists() else asset(f"{recordings}/{MARKER}").parent)
         found, rate = read, read.rate
     widths = {r.width for r in found}
     if len(widths) > 1:

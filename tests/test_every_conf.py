@@ -76,8 +76,10 @@ def test_every_verb_composes_with_every_choice_of_its_groups(verb: str) -> None:
             assert {key: composed[key] for key in said if key != "defaults"} == {k: said[k] for k in said if k != "defaults"}
 
 
-# What is trained on pictures alone does not act; its own test (test_tiny_*.py) trains it.
-SEEING = ("tiny_dual", "tiny_vlm")
+# What is trained on pictures or recordings has a test of its own, test_tiny_*.py and test_bcrl.py, which trains it.
+SEEING = ("tiny_dual", "tiny_vlm", "bcrl")
+# Recordings are not simulated: test_eye_replay.py makes them.
+SIMULATED = [c for c in GROUPS["env"] if "recordings" not in load("train", [f"env={c}"]).env]
 
 
 @pytest.mark.parametrize("choice", [c for c in GROUPS["agent"] if c not in SEEING])
@@ -97,7 +99,7 @@ def test_every_agent_trains_and_acts(choice: str, demonstrations: Path, tmp_path
         env.close()
 
 
-@pytest.mark.parametrize("choice", GROUPS["env"])
+@pytest.mark.parametrize("choice", SIMULATED)
 def test_every_env_makes_its_environment(choice: str) -> None:
     with made(f"env={choice}", "+env.image_size=8") as env:
         assert env.spec.id == load("train", [f"env={choice}"]).env.id
@@ -113,7 +115,7 @@ def test_every_environment_has_a_yaml() -> None:
     assert {load("train", [f"env={choice}"]).env.id for choice in GROUPS["env"]} == {row[0] for row in environments()}
 
 
-@pytest.mark.parametrize("choice", GROUPS["env"])
+@pytest.mark.parametrize("choice", SIMULATED)
 def test_what_a_yaml_says_reaches_the_task(choice: str) -> None:
     said = OmegaConf.to_container(load("train", [f"env={choice}"]).env)
     assert isinstance(said, dict)
@@ -125,7 +127,7 @@ def test_what_a_yaml_says_reaches_the_task(choice: str) -> None:
 @pytest.mark.parametrize("choice", GROUPS["reward"])
 def test_every_reward_fits_an_environment(choice: str) -> None:
     fits = []
-    for where in GROUPS["env"]:
+    for where in SIMULATED:
         with made(f"env={where}", f"reward={choice}", "+env.observe=[]") as env:
             env.reset(seed=0)
             try:

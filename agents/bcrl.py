@@ -1,0 +1,536 @@
+"""BC-RL: an eye that is rewarded when the hand, from what the eye shows it, tells the demonstrator's next moves.
+
+    repeat:  every eye looks through one episode of recordings (`envs/replay.py`), the hand predicts at every step
+             r_t = -mean_i min_j ||p_i - q_j||                          of the tool's paths, `rewards.chunks`
+             the eye learns by proximal policy optimisation from r, the hand by L1 from the same steps
+
+After EyeRobot (arXiv:2506.10968; github.com/kerrj/eyerobot, `train_bcrl.py`). Where the divergence from the last policy ends
+the eye's epochs, the hand's go on. Pictures are augmented when they are seen, so that
+both networks and the ratio of the policies are about the same pictures. With `reward="env"` and without a hand it is visual
+search by the environment's own reward, after which both can begin from the eye (`start`).
+
+On many processes (torchrun) every process has its own eyes; advantages are normalised, gradients averaged and epochs ended over
+all of them.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium.vector import VectorEnv
+from numpy.typing import NDArray
+from torch import nn
+from torch.nn import functional
+
+from agents import checkpoint, fort
+from agents.augment import Change, Jitter
+from agents.base import Observation
+from agents.chunk import ChunkBuffer
+from agents.parallel import Group
+from assets.errors import InvalidValueError, UnknownNameError
+from rewards.chunks import joint_reward, path_reward
+
+REWARDS = ("path", "joint", "env")
+GAZES = ("learned", "random", "still", "oracle")
+# Rows of a chunk to a control step, and how many rows ahead the arm is steered: the servos lag by about one step.
+ROWS, AHEAD = 2, 4
+# What the arm's action means, see `envs.actions.JointDelta`, rad.
+REACH = 0.1
+_LEAST = 1e-3
+
+
+@dataclass
+class Rollout:
+    """One episode of every eye: (B, T) throughout.
+
+    Attributes:
+        seen: what both networks saw.
+        turns, logp, values, rewards: of the eye.
+        last: (B,) value of what came after the last step.
+        wanted: (B, T, chunk, outputs) what the hand should have said.
+        valid: (B, T, chunk) which of it exists and is learned.
+        told: means over the episode.
+    """
+
+    seen: fort.Seen
+    turns: torch.Tensor
+    logp: torch.Tensor
+    values: torch.Tensor
+    rewards: torch.Tensor
+    last: torch.Tensor
+    wanted: torch.Tensor
+    valid: torch.Tensor
+    told: dict[str, float]
+
+
+def advantages(
+    rewards: torch.Tensor, values: torch.Tensor, last: torch.Tensor, gamma: float, lam: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Generalised advantages (Schulman et al. 2016, arXiv:1506.02438, eq. 16) and returns, both (B, T)."""
+    out, ahead, following = torch.zeros_like(rewards), torch.zeros_like(last), last
+    for t in range(rewards.shape[1] - 1, -1, -1):
+        ahead = rewards[:, t] + gamma * following - values[:, t] + gamma * lam * ahead
+        out[:, t], following = ahead, values[:, t]
+    return out, out + values
+
+
+class BCRLLearner:
+    """Trains eye and hand; one step is one step of one eye.
+
+    Args:
+        env: vector environment of `Saccade/EyeReplay-*` with discrete actions; an episode is a rollout.
+        seed: of the initial weights and of everything drawn here.
+        device: "auto", "cpu", "cuda".
+        threads: torch threads on the CPU; 0 leaves torch's choice.
+        size: name of `fort.SIZES`, or a mapping of `fort.Size`'s fields.
+        encoder: "patches", or folder or name of a frozen vision transformer.
+        gaze: who turns the eye: "learned", "random" (any turn, at every step), "still" (it stays where it began), "oracle" (to
+            the recorded target). All but the first leave the eye unlearned.
+        reward: "path" and "joint" of the hand's predictions, or "env".
+        hand: whether there is a hand to train.
+        start: run folder or checkpoint to begin the networks from.
+        start_hand: whether the hand too begins from that checkpoint's eye, as far as they are alike.
+        chunk: rows of the arm's next moves.
+        eye_rate, hand_rate: learning rates at their highest.
+        warmup_steps, decay_steps, total_steps: the rates rise for the first, and fall along a half cosine to a hundredth in the
+            last `decay_steps` of `total_steps`; 0 for no fall.
+        gamma, lam, clip, value_weight: of proximal policy optimisation.
+        entropy, final_entropy: weights of the policy's entropy, before and at the end of the fall.
+        epochs, minibatches: of every rollout; minibatches are of whole episodes.
+        target_kl: mean divergence at which the eye's epochs end.
+        reward_scale: rewards are multiplied by it; a path's are centimetres.
+        augment: share of episodes whose pictures are changed.
+        dropout: of what the arm feels, while the hand learns.
+        half: bfloat16 where that is safe.
+
+    Raises:
+        UnknownNameError, InvalidValueError: an argument is wrong.
+    """
+
+    def __init__(
+        self, env: VectorEnv[Any, Any, Any], seed: int = 0, device: str = "auto", threads: int = 0,
+        size: str | Mapping[str, Any] = "small", encoder: str = "patches", gaze: str = "learned", reward: str = "path",
+        hand: bool = True, start: str | Path | None = None, start_hand: bool = True, chunk: int = 30, eye_rate: float = 1e-3,
+        hand_rate: float = 1e-3, warmup_steps: int = 5000, decay_steps: int = 0, total_steps: int = 0, gamma: float = 0.9,
+        lam: float = 0.9, clip: float = 0.2, value_weight: float = 0.5, entropy: float = 0.01, final_entropy: float = 0.003,
+        epochs: int = 4, minibatches: int = 4, target_kl: float = 0.02, reward_scale: float = 10.0, augment: float = 0.5,
+        dropout: float = 0.1, half: bool = False,
+    ) -> None:  # fmt: skip
+        for name, value, known in (("gaze", gaze, GAZES), ("reward", reward, REWARDS)):
+            if value not in known:
+                raise UnknownNameError(name, value, known)
+        inner: Any = env.unwrapped
+        if getattr(inner, "turns", None) is None:
+            raise InvalidValueError("BC-RL needs an EyeReplay environment with actions=directions_9 or directions_25")
+        if reward != "env" and not hand:
+            raise InvalidValueError(f"reward={reward!r} is about the hand's predictions: it needs hand=true")
+        if epochs < 1 or not 1 <= minibatches <= env.num_envs:
+            raise InvalidValueError(
+                f"epochs must be >= 1 and minibatches in [1, {env.num_envs}], got {epochs} and {minibatches}"
+            )
+        if threads:
+            torch.set_num_threads(threads)
+        self._env, self._inner = env, inner
+        self._group = Group.here()
+        wanted = "cuda" if torch.cuda.is_available() else "cpu"
+        self.device = torch.device(wanted if device == "auto" else device)
+        self._gaze, self._reward, self._with_hand, self._chunk = gaze, reward, hand, chunk
+        self._turns = torch.from_numpy(inner.turns).to(self.device)
+        made = fort.SIZES[size] if isinstance(size, str) else fort.Size(**size)
+        space = env.single_observation_space
+        self._levels = sorted(k for k in space.spaces if k.startswith("eye_"))  # type: ignore[attr-defined]
+        self._felt = [k for k in ("joints", "opening") if k in space.spaces]  # type: ignore[attr-defined]
+        felt, self._dof = sum(space[k].shape[0] for k in self._felt), space["joints"].shape[0]  # type: ignore[index]
+        self.eye, self.hand = fort.make(
+            space.spaces,
+            felt,
+            len(self._turns),
+            chunk,
+            self._dof + 1,
+            made,
+            inner.fovs,
+            encoder,
+            seed,  # type: ignore[attr-defined]
+        )
+        self.scales = Scales(felt, self._dof)
+        self.scales.fit(inner.columns("joints"), inner.columns("opening"), chunk)
+        for net in (self.eye, self.hand, self.scales):
+            net.to(self.device)
+        if start is not None:
+            self._begin_from(start, start_hand)
+        self._rates = {"eye": eye_rate, "hand": hand_rate}
+        self._optimizers = {
+            name: torch.optim.AdamW(net.parameters(), lr=self._rates[name], betas=(0.9, 0.95), weight_decay=0.01, eps=1e-7)
+            for name, net in (("eye", self.eye), ("hand", self.hand))
+        }
+        self._schedule = warmup_steps, decay_steps, total_steps
+        self._gamma, self._lam, self._clip, self._value_weight = gamma, lam, clip, value_weight
+        self._entropies = entropy, final_entropy
+        self._epochs, self._minibatches, self._target_kl, self._scale = epochs, minibatches, target_kl, reward_scale
+        self._half, self._dropout = half, dropout
+        own = seed * 1000 + self._group.rank  # each process draws its own
+        self._rng = torch.Generator().manual_seed(own)
+        env.reset(seed=own)
+        self._jitter = Jitter(augment)
+        self._steps = 0
+        self._acting: _Acting | None = None
+
+    @property
+    def steps(self) -> int:
+        """Steps of all eyes so far, of this process."""
+        return self._steps
+
+    # -- training ------------------------------------------------------------------------------------------------------
+
+    def advance(self, steps: int) -> dict[str, float]:
+        """One rollout and what is learned from it, whatever `steps` asks for; returns what happened."""
+        del steps
+        began = time.perf_counter()
+        rollout = self.rollout()
+        middle = time.perf_counter()
+        told = self._learn(rollout)
+        count = rollout.turns.numel()
+        self._steps += count
+        now = time.perf_counter()
+        speed = {"time/fps": count / (now - began), "time/rollout_s": middle - began, "time/learning_s": now - middle}
+        return {**rollout.told, **told, **speed}
+
+    @torch.no_grad()
+    def rollout(self) -> Rollout:
+        """One episode of every eye, with augmented pictures and the eye's turns drawn."""
+        self.eye.eval()
+        self.hand.eval()
+        obs, info = self._env.reset()
+        if "chunk" not in info and self._with_hand:
+            raise InvalidValueError(f"the hand learns {self._chunk} rows: make the environment with chunk={self._chunk}")
+        count, length = self._env.num_envs, int(self._inner.max_episode_steps)
+        jitter = self._jitter.draw(count, self._rng).to(self.device)
+        memory, rows = self.eye.start(count, self.device), _Rows()
+        seen = self.see(obs, jitter)
+        for _ in range(length):
+            logits, value = self.eye.step(seen, memory)
+            turn = self._choose(logits)
+            logp = logits.log_softmax(-1).gather(1, turn[:, None])[:, 0]
+            rows.add(seen=seen, turns=turn, logp=logp, values=value, **self._lesson(obs, info))
+            obs, paid, _, _, info = self._env.step(turn.cpu().numpy())
+            obs, info = _before_restart(obs, info)
+            seen = self.see(obs, jitter)
+            # A turn is worth what is then told from what is then seen.
+            rows.add(rewards=self._judge(seen, obs, info) if self._reward != "env" else torch.from_numpy(paid).to(self.device))
+            rows.add(errors=torch.from_numpy(np.asarray(info["state"]["gaze_error"], np.float32)))
+            rows.add(success=torch.from_numpy(np.asarray(info["success"])))
+        found = rows.stacked()
+        errors, reward = found.pop("errors"), found["rewards"].float()
+        found["rewards"] = reward * self._scale
+        told = {
+            "rollout/reward": float(reward.mean()),
+            "rollout/gaze_error_deg": float(torch.rad2deg(errors.nanmean())) if torch.isfinite(errors).any() else 0.0,
+            "rollout/on_target": float((errors < np.radians(10)).float().mean()),
+            "rollout/success_rate": float(found.pop("success").any(dim=1).float().mean()),
+        }
+        return Rollout(last=self.eye.step(seen, memory)[1], told=told, **found)
+
+    def see(self, obs: Observation, change: Change | None = None) -> fort.Seen:
+        """Observations of N simulations for the networks, with changed pictures."""
+        images = torch.from_numpy(np.stack([obs[k] for k in self._levels], axis=1)).to(self.device)
+        images = images if change is None else change(images)
+        felt = np.concatenate([obs[k] for k in self._felt], axis=1).astype(np.float32)
+        gaze, words = (torch.from_numpy(np.asarray(obs[k], np.float32)).to(self.device) for k in ("gaze", "target"))
+        return fort.Seen(images, gaze, self.scales.felt(torch.from_numpy(felt).to(self.device)), words)
+
+    def _choose(self, logits: torch.Tensor) -> torch.Tensor:
+        """The eye's turns, (N,)."""
+        if self._gaze == "oracle":
+            return torch.from_numpy(np.asarray(self._inner.oracle())).to(self.device)
+        if self._gaze == "still":
+            return torch.full((len(logits),), len(self._turns) - 1, device=self.device)
+        if self._gaze == "random":
+            logits = torch.zeros_like(logits)
+        return torch.multinomial(logits.softmax(-1).cpu(), 1, generator=self._rng)[:, 0].to(self.device)
+
+    def _judge(self, seen: fort.Seen, obs: Observation, info: Mapping[str, Any]) -> torch.Tensor:
+        """What the hand's predictions are worth, (N,)."""
+        said, chunk = self.hand(seen), info["chunk"]
+        joints = np.asarray(obs["joints"], np.float64)[:, None] + self.scales.joints(said).double().cpu().numpy()
+        if self._reward == "joint":
+            grip = ((said[..., -1] + 1) / 2).clamp(0, 1).cpu().numpy()
+            worth = joint_reward(chunk["joints"], joints, chunk["valid"], chunk["grip"][..., 0], grip)
+        else:
+            worth = path_reward(chunk["tool"], self._inner.tool(joints), chunk["valid"])
+        return torch.from_numpy(worth.astype(np.float32)).to(self.device)
+
+    def _lesson(self, obs: Observation, info: Mapping[str, Any]) -> dict[str, torch.Tensor]:
+        """What the hand should say, and where that is learned: not while the world stands still."""
+        if not self._with_hand:
+            nothing = torch.zeros(len(obs["gaze"]), 0, dtype=torch.bool, device=self.device)
+            return {"wanted": nothing[..., None], "valid": nothing}
+        chunk = info["chunk"]
+        moved = torch.from_numpy((chunk["joints"] - np.asarray(obs["joints"], np.float64)[:, None]).astype(np.float32))
+        grip = torch.from_numpy(2 * chunk["grip"].astype(np.float32) - 1)
+        paused = torch.from_numpy(np.asarray(info["state"]["paused"]))
+        wanted = torch.cat([self.scales.unit(moved.to(self.device)), grip.to(self.device)], dim=-1)
+        return {"wanted": wanted, "valid": (torch.from_numpy(chunk["valid"]) & ~paused[:, None]).to(self.device)}
+
+    def _learn(self, rollout: Rollout) -> dict[str, float]:
+        advantage, returns = advantages(rollout.rewards, rollout.values, rollout.last, self._gamma, self._lam)
+        mean, std = self._group.moments(advantage)
+        advantage = (advantage - mean) / (std + 1e-8)
+        self._set_rates()
+        told: dict[str, list[float]] = {}
+        eye_goes_on = self._gaze == "learned"
+        for _ in range(self._epochs):
+            for chosen in torch.randperm(len(advantage), generator=self._rng).chunk(self._minibatches):
+                if eye_goes_on:
+                    found = self.eye_update(rollout, chosen.to(self.device), advantage, returns)
+                    eye_goes_on = found["train/kl"] <= self._target_kl
+                    _note(told, found)
+                if self._with_hand:
+                    _note(told, self.hand_update(rollout, chosen.to(self.device)))
+        return {name: float(np.mean(values)) for name, values in told.items()}
+
+    def eye_update(
+        self, rollout: Rollout, chosen: torch.Tensor, advantage: torch.Tensor, returns: torch.Tensor
+    ) -> dict[str, float]:
+        """One update of the eye from chosen episodes; "train/kl" is measured before it."""
+        self.eye.train()
+        with self._autocast():
+            logits, values = self.eye(rollout.seen[chosen])
+        logits, values = logits.float(), values.float()
+        logps = logits.log_softmax(-1)
+        logp = logps.gather(-1, rollout.turns[chosen][..., None])[..., 0]
+        ratio, gain = (logp - rollout.logp[chosen]).exp(), advantage[chosen]
+        surrogate = torch.minimum(ratio * gain, ratio.clamp(1 - self._clip, 1 + self._clip) * gain).mean()
+        spread = -(logps.exp() * logps).sum(-1).mean()
+        miss = 0.5 * functional.mse_loss(values, returns[chosen])
+        loss = -surrogate + self._value_weight * miss - self._entropy() * spread
+        kl = self._group.mean(((ratio - 1) - (logp - rollout.logp[chosen])).mean().item())
+        self._apply("eye", loss)
+        variance = returns.var().item()
+        explained = 1 - (returns[chosen] - values.detach()).var().item() / variance if variance else 0.0
+        return {
+            "train/kl": kl, "train/entropy": spread.item(), "train/value_loss": miss.item(), "train/explained": explained,
+            "train/ratio_error": (ratio - 1).abs().max().item(),
+        }  # fmt: skip
+
+    def hand_update(self, rollout: Rollout, chosen: torch.Tensor) -> dict[str, float]:
+        """One update of the hand from chosen episodes."""
+        self.hand.train()
+        valid = rollout.valid[chosen].flatten(0, 1)
+        learned = valid.any(dim=1)
+        if not learned.any():
+            return {}
+        seen = rollout.seen[chosen].flat()[learned]
+        kept = torch.rand(seen.felt.shape, generator=self._rng).to(self.device) >= self._dropout
+        seen.felt = seen.felt * kept / (1 - self._dropout)
+        with self._autocast():
+            said = self.hand(seen)
+        apart = (said.float() - rollout.wanted[chosen].flatten(0, 1)[learned]).abs().mean(dim=-1)
+        loss = apart[valid[learned]].mean()
+        self._apply("hand", loss)
+        return {"train/hand_loss": loss.item()}
+
+    def _apply(self, name: str, loss: torch.Tensor) -> None:
+        net: nn.Module = getattr(self, name)
+        self._optimizers[name].zero_grad(set_to_none=True)
+        loss.backward()
+        self._group.average_gradients(net)
+        nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+        self._optimizers[name].step()
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self._half)
+
+    def _fallen(self) -> float:
+        """How much of the schedule's fall lies behind, in [0, 1]."""
+        _, decay, total = self._schedule
+        return min(1.0, max(0.0, (self._steps - (total - decay)) / decay)) if decay else 0.0
+
+    def _set_rates(self) -> None:
+        warm = min(1.0, 0.1 + 0.9 * self._steps / max(1, self._schedule[0]))
+        share = warm * (0.01 + 0.99 * 0.5 * (1 + np.cos(np.pi * self._fallen())))
+        for name, optimizer in self._optimizers.items():
+            for group in optimizer.param_groups:
+                group["lr"] = self._rates[name] * share
+
+    def _entropy(self) -> float:
+        first, last = self._entropies
+        return first + (last - first) * self._fallen()
+
+    # -- acting --------------------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def act(self, obs: Observation, *, deterministic: bool = False) -> NDArray[np.float32]:
+        """Actions (N, 2 + dof + 1) in [-1, 1] for a task with `control=joint`, or (N, 2) rates where nothing is felt of an arm.
+
+        The eye remembers, and chunks of past steps go on: call `reset` before new episodes.
+        """
+        count = len(obs["gaze"])
+        if self._acting is None or self._acting.count != count:
+            self._acting = _Acting(self.eye.start(count, self.device), count, self._chunk)
+        self.eye.eval()
+        self.hand.eval()
+        seen = self.see(obs)
+        logits, _ = self.eye.step(seen, self._acting.memory)
+        turn = logits.argmax(-1) if deterministic and self._gaze == "learned" else self._choose(logits)
+        rates = (self._turns[turn] / np.radians(self._inner.gaze_reach)).cpu().numpy()
+        if not self._with_hand:
+            return np.clip(rates, -1, 1).astype(np.float32)
+        said, now = self.hand(seen), np.asarray(obs["joints"], np.float64)
+        plan = np.concatenate(
+            [now[:, None] + self.scales.joints(said).double().cpu().numpy(), said[..., -1:].cpu().numpy()], axis=-1
+        )
+        goal = self._acting.buffer.act(count, lambda: plan[:, AHEAD::ROWS].astype(np.float32))
+        move = (goal[:, :-1] - now) / (AHEAD / ROWS) / REACH
+        return np.clip(np.concatenate([rates, move, goal[:, -1:]], axis=1), -1, 1).astype(np.float32)
+
+    def reset(self, sims: NDArray[np.bool_] | None = None) -> None:
+        """Forget what was seen and planned, in all simulations or in those of a mask (N,)."""
+        if sims is None or self._acting is None:
+            self._acting = None
+        else:
+            self._acting.memory.forget(torch.from_numpy(sims).to(self.device))
+            self._acting.buffer.reset(sims)
+
+    # -- checkpoints ---------------------------------------------------------------------------------------------------
+
+    def state(self) -> dict[str, Any]:
+        """Everything that the rest of the training depends on."""
+        arrays, rest = self._inner.checkpoint()
+        return {
+            "policy": self._policy(),
+            "optimizers": {name: optimizer.state_dict() for name, optimizer in self._optimizers.items()},
+            "rng": self._rng.get_state(),
+            "env": {"arrays": arrays, "rest": rest},
+            "steps": self._steps,
+        }
+
+    def _policy(self) -> dict[str, Any]:
+        return {"eye": self.eye.state_dict(), "hand": self.hand.state_dict(), "scales": self.scales.state_dict()}
+
+    def load_policy(self, saved: Mapping[str, Any]) -> None:
+        """Only what acting needs.
+
+        Raises:
+            InvalidValueError: a checkpoint of another size of network or observation.
+        """
+        for name, net in (("eye", self.eye), ("hand", self.hand), ("scales", self.scales)):
+            _load(net, checkpoint.to_tensors(saved["policy"][name]), name)
+        self.reset()
+
+    def load_state(self, saved: Mapping[str, Any]) -> None:
+        """Bring back what `state` returned; training continues as if it had never stopped."""
+        self.load_policy(saved)
+        for name, optimizer in self._optimizers.items():
+            optimizer.load_state_dict(checkpoint.to_tensors(saved["optimizers"][name]))
+        self._rng.set_state(checkpoint.to_tensors(saved["rng"]).to(torch.uint8))
+        self._inner.resume(saved["env"]["arrays"], saved["env"]["rest"])
+        self._steps = int(saved["steps"])
+
+    def _begin_from(self, start: str | Path, with_hand: bool) -> None:
+        """Take the eye, and for the hand what it shares with it, from another training."""
+        folder = Path(start)
+        place = folder / "checkpoints" if (folder / "checkpoints").is_dir() else folder
+        saved = checkpoint.to_tensors(checkpoint.load_last(place)[1]["learner"]["policy"]["eye"])
+        _load(self.eye, saved, "eye")
+        if with_hand:
+            shared = {k: v for k, v in saved.items() if k.startswith(("encoder.", "tokens.", "blocks."))}
+            self.hand.load_state_dict({**self.hand.state_dict(), **shared})
+
+
+class Scales(nn.Module):
+    """What is felt, centred and scaled, and how far joints move within a chunk; fitted once to the recordings.
+
+    Args:
+        felt: numbers that are felt.
+        dof: joints.
+    """
+
+    def __init__(self, felt: int, dof: int) -> None:
+        super().__init__()
+        self.mean: torch.Tensor
+        self.std: torch.Tensor
+        self.step: torch.Tensor
+        for name, value in (("mean", torch.zeros(felt)), ("std", torch.ones(felt)), ("step", torch.ones(dof))):
+            self.register_buffer(name, value)
+
+    def fit(self, joints: list[NDArray[Any]], opening: list[NDArray[Any]] | None, chunk: int) -> None:
+        """Take the scales from recordings, (F, dof) and (F, 1) each."""
+        rows = [np.concatenate([j, o], axis=1) for j, o in zip(joints, opening, strict=True)] if opening else joints
+        felt = np.concatenate(rows)
+        self.mean.copy_(torch.from_numpy(felt.mean(axis=0)))
+        self.std.copy_(torch.from_numpy(np.maximum(felt.std(axis=0), _LEAST)))
+        moved = np.concatenate([j[chunk // 2 :] - j[: -(chunk // 2)] for j in joints if len(j) > chunk // 2])
+        self.step.copy_(torch.from_numpy(np.maximum(moved.std(axis=0), _LEAST)))
+
+    def felt(self, x: torch.Tensor) -> torch.Tensor:
+        """What is felt, for the networks."""
+        return (x - self.mean) / self.std
+
+    def unit(self, moved: torch.Tensor) -> torch.Tensor:
+        """Moves of joints (..., dof), rad, for the hand."""
+        return moved / self.step
+
+    def joints(self, said: torch.Tensor) -> torch.Tensor:
+        """Moves of joints, rad, from what the hand says (..., dof + 1)."""
+        return said[..., :-1] * self.step
+
+
+@dataclass
+class _Acting:
+    memory: fort.Memory
+    count: int
+    chunk: int
+
+    def __post_init__(self) -> None:
+        self.buffer = ChunkBuffer(len(range(AHEAD, self.chunk, ROWS)), 1, 0.01)
+
+
+class _Rows:
+    """Lists over time, by name."""
+
+    def __init__(self) -> None:
+        self._lists: dict[str, list[Any]] = {}
+
+    def add(self, **values: Any) -> None:
+        for name, value in values.items():
+            self._lists.setdefault(name, []).append(value)
+
+    def stacked(self) -> dict[str, Any]:
+        """(B, T, ...) each."""
+        out = {}
+        for name, values in self._lists.items():
+            if isinstance(values[0], fort.Seen):
+                out[name] = fort.Seen(*(torch.stack([getattr(v, k) for v in values], dim=1) for k in fort.Seen.__annotations__))
+            else:
+                out[name] = torch.stack(values, dim=1)
+        return out
+
+
+def _before_restart(obs: Observation, info: Mapping[str, Any]) -> tuple[Observation, Mapping[str, Any]]:
+    """What the episodes ended with, where new ones have begun already."""
+    if "final_obs" not in info:
+        return obs, info
+    return {key: np.stack([one[key] for one in info["final_obs"]]) for key in obs}, info["final_info"]
+
+
+def _note(told: dict[str, list[float]], found: Mapping[str, float]) -> None:
+    for name, value in found.items():
+        told.setdefault(name, []).append(value)
+
+
+def _load(net: nn.Module, saved: Mapping[str, torch.Tensor], name: str) -> None:
+    ours = net.state_dict()
+    for key in sorted(set(ours) | set(saved)):
+        a, b = (tuple(x[key].shape) if key in x else None for x in (saved, ours))
+        if a != b:
+            raise InvalidValueError(
+                f"the checkpoint's {name} has {key} {a}, this configuration's {b}: take the size, observation and actions "
+                "that it was trained with"
+            )
+    net.load_state_dict(dict(saved))

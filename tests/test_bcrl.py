@@ -1,0 +1,348 @@
+"""BC-RL: the known mistakes of the released code are not made here, and something tiny is learned."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from agents import checkpoint
+from agents.augment import Jitter
+from agents.bcrl import BCRLLearner, Rollout, advantages
+from agents.config import load
+from agents.make import make_env, make_learner
+from agents.parallel import Group
+from agents.train import main as train
+from assets.errors import InvalidValueError, UnknownNameError
+from envs.replay import BatchReplay
+
+FOLDER = "recordings/eraser_stand"
+SIZE = {"width": 32, "heads": 2, "depth": 1, "patch": 4, "window": 4}
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def replay(num_envs: int = 2, **options: Any) -> BatchReplay:
+    settings = {"max_episode_steps": 12, "pause": 4, "resolution": 8, "actions": "directions_25", **options}
+    return BatchReplay(FOLDER, num_envs, **settings)
+
+
+def learner(env: BatchReplay | None = None, **settings: Any) -> BCRLLearner:
+    given = {"size": SIZE, "epochs": 2, "minibatches": 2, "device": "cpu", **settings}
+    return BCRLLearner(env or replay(), **given)
+
+
+def weights(net: torch.nn.Module) -> dict[str, torch.Tensor]:
+    return {key: value.clone() for key, value in net.state_dict().items()}
+
+
+def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return all(torch.equal(a[key], b[key]) for key in a)
+
+
+def prepared(agent: BCRLLearner) -> tuple[Rollout, torch.Tensor, torch.Tensor]:
+    found = agent.rollout()
+    return found, *advantages(found.rewards, found.values, found.last, 0.9, 0.9)
+
+
+def test_the_first_ratio_is_one() -> None:
+    agent = learner(size={**SIZE, "depth": 3}, augment=1.0)
+    found, gain, returns = prepared(agent)
+    told = agent.eye_update(found, torch.arange(2), gain, returns)
+    assert told["train/ratio_error"] < 1e-3
+    assert abs(told["train/kl"]) < 1e-6
+    assert agent.eye_update(found, torch.arange(2), gain, returns)["train/ratio_error"] > 1e-3  # now it has learned
+
+
+def test_divergence_ends_the_epochs_of_the_eye_alone() -> None:
+    agent = learner(target_kl=-1.0, epochs=3, warmup_steps=1)
+    updates = {"eye": 0, "hand": 0}
+    for name in updates:
+        optimizer = agent._optimizers[name]
+        optimizer.register_step_post_hook(lambda *_, name=name: updates.__setitem__(name, updates[name] + 1))
+    agent.advance(1)
+    assert updates == {"eye": 1, "hand": 3 * 2}
+
+
+def test_augmented_pictures_reach_the_encoder() -> None:
+    plain, changed = learner(augment=0.0), learner(augment=1.0)
+    a, b = plain.rollout(), changed.rollout()
+    assert (a.seen.images[:, 0] != b.seen.images[:, 0]).any()
+    with torch.no_grad():
+        tokens = [agent.eye.encoder(r.seen.images[:, 0], r.seen.words[:, 0]) for agent, r in ((plain, a), (plain, b))]
+    assert (tokens[0] - tokens[1]).abs().max() > 1e-3
+
+
+def test_jitter_is_one_change_an_episode() -> None:
+    rng = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (64, 3, 8, 8, 3), dtype=torch.uint8, generator=rng)
+    change = Jitter(0.5).draw(64, rng)
+    torch.testing.assert_close(change(images), change(images))
+    untouched = [(change(images)[i] == images[i]).all().item() for i in range(64)]
+    assert 16 < sum(untouched) < 48
+    assert torch.equal(Jitter(0.0).draw(64, rng)(images), images)
+    with pytest.raises(InvalidValueError, match="share"):
+        Jitter(1.5)
+
+
+def test_what_the_hand_learns_is_what_comes_next() -> None:
+    env = replay(pause=0)
+    agent = learner(env)
+    found = agent.rollout()
+    moved = agent.scales.joints(found.wanted).numpy()
+    columns = env.columns("joints")
+    assert np.allclose(moved[:, :, 0], 0, atol=1e-6)  # the first target is the present
+    speeds = np.concatenate([np.diff(c, axis=0) for c in columns])
+    assert np.abs(moved[:, :, 1] - moved[:, :, 0])[found.valid[:, :, 1].numpy()].max() <= np.abs(speeds).max() + 1e-6
+
+
+def test_nothing_is_cloned_while_the_world_stands_still() -> None:
+    found = learner(replay(pause=5)).rollout()
+    assert not found.valid[:, :5].any()
+    assert found.valid[:, 5:].any()
+
+
+def test_a_turn_is_paid_for_what_is_then_seen() -> None:
+    agent = learner(replay(pause=0))
+    env: Any = agent._env
+    arrays, rest = env.checkpoint()
+    found = agent.rollout()
+    env.resume(arrays, rest)
+    obs, info = env.reset()
+    for t in range(11):
+        obs, _, _, _, info = env.step(found.turns[:, t].numpy())
+        with torch.no_grad():
+            seen = agent.see(obs)
+            seen.images = found.seen.images[:, t + 1]
+            worth = agent._judge(seen, obs, info)
+        torch.testing.assert_close(found.rewards[:, t], worth * 10.0)
+
+
+def test_generalised_advantages() -> None:
+    rng = torch.Generator().manual_seed(0)
+    rewards, values, last = (torch.randn(*s, generator=rng) for s in ((2, 5), (2, 5), (2,)))
+    gain, returns = advantages(rewards, values, last, 0.9, 1.0)
+    powers = 0.9 ** torch.arange(5)
+    torch.testing.assert_close(returns[:, 0], (rewards * powers).sum(1) + 0.9**5 * last)
+    torch.testing.assert_close(gain, returns - values)
+    one, _ = advantages(rewards, values, last, 0.9, 0.0)
+    torch.testing.assert_close(one[:, 4], rewards[:, 4] + 0.9 * last - values[:, 4])
+
+
+def test_search_passes_on_to_eye_and_hand_bit_for_bit(tmp_path: Path) -> None:
+    search = learner(replay(target="any"), reward="env", hand=False)
+    search.advance(1)
+    checkpoint.save_step({"learner": search.state()}, tmp_path / "checkpoints", search.steps, 1)
+    before = weights(search.eye)
+    both, eye_only = learner(start=tmp_path), learner(start=tmp_path, start_hand=False)
+    assert same(weights(both.eye), before)
+    assert same(weights(eye_only.eye), before)
+    shared = {k: v for k, v in before.items() if k.startswith(("encoder.", "tokens.", "blocks."))}
+    assert len(shared) > 20
+    assert same(shared, weights(both.hand))
+    assert not same(shared, weights(eye_only.hand))
+
+
+@pytest.mark.parametrize("gaze", ["random", "still", "oracle"])
+def test_other_gazes_leave_the_eye_as_it_is(gaze: str) -> None:
+    agent = learner(gaze=gaze)
+    eye, hand = weights(agent.eye), weights(agent.hand)
+    agent.advance(1)
+    assert same(eye, weights(agent.eye))
+    assert not same(hand, weights(agent.hand))
+    if gaze == "still":
+        assert (agent.rollout().turns == 24).all()
+
+
+@pytest.mark.parametrize("reward", ["path", "joint"])
+def test_rewards_are_never_above_nothing(reward: str) -> None:
+    assert (learner(reward=reward).rollout().rewards <= 0).all()
+
+
+def test_acting_in_the_task(tmp_path: Path) -> None:
+    import gymnasium as gym
+
+    env = gym.make_vec(
+        "envs:Saccade/EraserStand-v0", 2, vectorization_mode="vector_entry_point", control="joint", resolution=8,
+        autoreset_mode="disabled",
+    )  # fmt: skip
+    agent = learner()
+    obs, _ = env.reset(seed=0)
+    for _ in range(3):
+        action = agent.act(obs, deterministic=True)
+        assert action in env.action_space
+        obs, *_ = env.step(action)
+    agent.reset(np.array([True, False]))
+    agent.act(obs)
+    env.close()
+
+
+def test_a_plan_is_steered_a_little_ahead() -> None:
+    """A hand that says the truth moves the arm as the demonstrator did."""
+    env = replay(1, pause=0)
+    agent = learner(env, minibatches=1)
+    _, info = env.reset(seed=1)
+    ahead = info["chunk"]["joints"][0]
+
+    class Knows(torch.nn.Module):
+        def forward(self, seen: Any) -> torch.Tensor:
+            moved = agent.scales.unit(torch.from_numpy((ahead - ahead[:1]).astype(np.float32)))
+            return torch.cat([moved, torch.ones(30, 1)], dim=1)[None]
+
+    agent.hand = Knows()  # type: ignore[assignment]
+    obs, _ = env.reset(seed=1)
+    action = agent.act(obs)
+    np.testing.assert_allclose(action[0, 2:9], np.clip((ahead[4] - ahead[0]) / 2 / 0.1, -1, 1), atol=1e-5)
+
+
+def test_resuming_is_exact(tmp_path: Path) -> None:
+    whole = learner(seed=3)
+    for _ in range(3):
+        whole.advance(1)
+    first = learner(seed=3)
+    first.advance(1)
+    checkpoint.save_step({"learner": first.state()}, tmp_path, first.steps, 1)
+    second = learner(seed=3)
+    second.load_state(checkpoint.load_last(tmp_path)[1]["learner"])
+    for _ in range(2):
+        second.advance(1)
+    assert same(weights(whole.eye), weights(second.eye))
+    assert same(weights(whole.hand), weights(second.hand))
+    assert second.steps == whole.steps == 72
+
+
+def test_a_checkpoint_of_another_observation_is_refused(tmp_path: Path) -> None:
+    agent = learner()
+    checkpoint.save_step({"learner": agent.state()}, tmp_path, 0, 1)
+    saved = checkpoint.load_last(tmp_path)[1]["learner"]
+    with pytest.raises(InvalidValueError, match="the checkpoint's eye has"):
+        learner(replay(fovs=(17.3, 62.3))).load_policy(saved)
+    with pytest.raises(InvalidValueError, match="the checkpoint's eye has actor"):
+        learner(replay(actions="directions_9")).load_policy(saved)
+
+
+def test_what_is_refused() -> None:
+    with pytest.raises(InvalidValueError, match="directions_25"):
+        learner(replay(actions="box"))
+    with pytest.raises(UnknownNameError, match="learned"):
+        learner(gaze="learnt")
+    with pytest.raises(UnknownNameError, match="path"):
+        learner(reward="paths")
+    with pytest.raises(InvalidValueError, match="needs hand=true"):
+        learner(hand=False)
+    with pytest.raises(InvalidValueError, match="minibatches"):
+        learner(minibatches=3)
+
+
+def test_it_trains_by_command(tmp_path: Path) -> None:
+    quick = [
+        "env.max_episode_steps=12",
+        "env.pause=4",
+        "env.resolution=8",
+        "agent.size={width: 32, heads: 2, depth: 1, patch: 4}",
+    ]
+    run = train(
+        ["agent=bcrl", "env=replay_estop", *quick, "agent.device=cpu", "agent.threads=1", "agent.minibatches=2", "num_envs=2",
+         "steps=48", "logger=jsonl", f"run={tmp_path / 'run'}"]
+    )  # fmt: skip
+    assert run.metrics()[-1]["step"] == 48
+    env = make_env(run.config, 2, "same_step")
+    assert make_learner(run.config, env).act(env.reset(seed=0)[0]).shape == (2, 10)
+
+
+def test_a_reward_of_the_simulator_is_refused() -> None:
+    with pytest.raises(InvalidValueError, match="recordings are not rewarded"):
+        make_env(load("train", ["agent=bcrl", "env=replay_estop", "reward=gaze_approach"]), 2, "same_step")
+
+
+def colours(count: int = 40) -> NDArray[np.uint8]:
+    """Panoramas with one bright spot."""
+    picture = np.full((count, 64, 128, 3), 60, np.uint8)
+    picture[:, 28:44, 30:46] = (230, 20, 20)
+    return picture
+
+
+def test_something_tiny_is_learned(tmp_path: Path) -> None:
+    """An eye is paid for looking at the only thing there is, and comes to look at it."""
+    from perception.recording import Recordings, Writer
+
+    with Writer(tmp_path, 128, 30) as writer:
+        direction = np.tile(np.radians([180 - (38 + 0.5) * 360 / 128, 90 - (36 + 0.5) * 180 / 64]), (40, 1))
+        for _ in range(2):
+            writer.add(
+                colours(),
+                {"joints": np.zeros((40, 7)), "opening": np.zeros((40, 1)), "target_direction": direction},
+                "find the red thing",
+            )
+    env = BatchReplay(
+        list(Recordings(tmp_path)),
+        16,
+        max_episode_steps=16,
+        pause=16,
+        resolution=16,
+        fovs=(116.1,),
+        actions="directions_9",
+        chunk=0,
+    )
+    agent = learner(
+        env, reward="env", hand=False, gamma=0.6, lam=0.8, minibatches=4, epochs=4, eye_rate=3e-3, warmup_steps=1,
+        reward_scale=1.0, augment=0.0, entropy=0.003, target_kl=0.05,
+    )  # fmt: skip
+    first = np.mean([agent.advance(1)["rollout/reward"] for _ in range(3)])
+    for _ in range(60):
+        agent.advance(1)
+    last = np.mean([agent.advance(1)["rollout/reward"] for _ in range(3)])
+    assert last > first + 0.25, (first, last)
+
+
+def test_two_processes_train_as_one(tmp_path: Path) -> None:
+    script = tmp_path / "two.py"
+    script.write_text(
+        textwrap.dedent(
+            f"""
+            import sys, torch
+            sys.path.insert(0, {str(Path(__file__).parents[1])!r})
+            from agents.bcrl import BCRLLearner
+            from agents.parallel import Group
+            from envs.replay import BatchReplay
+            torch.set_num_threads(1)
+            rank = Group.here().rank
+            options = dict(max_episode_steps=6, pause=2, resolution=8, actions="directions_25", first_index=2 * rank)
+            env = BatchReplay({FOLDER!r}, 2, **options)
+            agent = BCRLLearner(env, size={SIZE!r}, minibatches=2, epochs=2, device="cpu")
+            values = torch.arange(6.0) + 10 * rank
+            mean, std = agent._group.moments(values)
+            both = torch.cat([torch.arange(6.0), torch.arange(6.0) + 10])
+            assert abs(mean - both.mean()) < 1e-6 and abs(std - both.std(correction=0)) < 1e-6
+            agent.advance(1)
+            flat = torch.cat([p.flatten() for net in (agent.eye, agent.hand) for p in net.parameters()]).detach()
+            others = [torch.zeros_like(flat) for _ in range(2)]
+            torch.distributed.all_gather(others, flat)
+            assert torch.equal(others[0], others[1]), "the processes drifted apart"
+            rewards = agent.rollout().rewards
+            print("done", rank, float(rewards.sum()))
+            torch.distributed.destroy_process_group()
+            """
+        )
+    )
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=29571", str(script)]
+    done = subprocess.run(
+        command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    told = sorted(line.split() for line in done.stdout.splitlines() if line.startswith("done"))
+    assert [row[1] for row in told] == ["0", "1"]
+    assert told[0][2] != told[1][2]  # each has eyes of its own
+
+
+def test_one_process_is_a_group_of_its_own() -> None:
+    group = Group.here()
+    assert (group.rank, group.world) == (0, 1)
+    assert group.mean(3.0) == 3.0
