@@ -1,10 +1,15 @@
 """`saccade collect`: roll the expert over seeds, keep what succeeded, write a dataset.
 
 saccade collect env=reach n=50 noise=0.2
+saccade collect env=towel_bucket n=100 panoramas=960
+
+Repeating a command that was interrupted brings it to its end: what is half-written is collected anew, from the same seeds, and
+panoramas go on after the last whole episode.
 """
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -13,14 +18,18 @@ from pathlib import Path
 from typing import Any
 
 from gymnasium.vector import VectorEnv
+from omegaconf import DictConfig
 
 from agents.base import OraclePolicy, Policy
 from agents.config import load
-from agents.dataset import DatasetError, Writer
+from agents.dataset import DatasetError, Demonstrations, Writer, dataset_path
+from agents.dataset.layout import MARKER
 from agents.make import make_env
+from agents.panoramas import FOLDER, film
 from agents.rollout import Episode, Record, rollout
 from agents.show import bar, say
 from assets.errors import InvalidValueError
+from perception.recording import MARKER as RECORDED
 
 
 @dataclass(frozen=True)
@@ -138,8 +147,25 @@ def _too_few(path: Path, kept: int, tried: int, n: int) -> str:
     )
 
 
-def main(arguments: Sequence[str]) -> Collected:
-    """Collect by overrides, print what was kept."""
+def _made_before(config: DictConfig, path: Path) -> bool:
+    """Whether this very dataset is there already, and only its panoramas are missing.
+
+    Raises:
+        DatasetError: another dataset is there; a dataset is never overwritten.
+    """
+    if config.panoramas is None or not (path / MARKER).is_file() or (path / FOLDER / RECORDED).is_file():
+        return False
+    notes = Demonstrations(path).about["notes"]
+    asked = {"kept": config.n, "first_seed": config.seed, "noise": config.noise}
+    for key, value in asked.items():
+        if notes.get(key) != value:
+            raise DatasetError(f"{path} was collected with {key}={notes.get(key)}, not {value}: take another name for this one")
+    say(f"{path} is complete; its panoramas go on")
+    return True
+
+
+def main(arguments: Sequence[str]) -> Path:
+    """Collect by overrides, print what was kept; returns the dataset's folder."""
     config = load("collect", list(arguments))
     short = str(config.env.id).split("/")[-1].rsplit("-", 1)[0].lower()
     name = config.name or f"saccade/{short}/oracle-v0"
@@ -147,19 +173,35 @@ def main(arguments: Sequence[str]) -> Collected:
     observed: dict[str, Any] = {} if config.video else {"observe": ()}
     limit: dict[str, Any] = {} if config.max_episode_steps is None else {"max_episode_steps": int(config.max_episode_steps)}
     env = make_env(config, min(int(config.num_envs), max(int(config.n), 1)), "disabled", **observed, **limit)
+    path = dataset_path(name, config.folder)
     try:
-        collected = collect(
-            env,
-            None,
-            int(config.n),
-            int(config.seed),
-            config.folder,
-            name,
-            noise=float(config.noise),
-            only_successes=bool(config.only_successes),
-            video=bool(config.video),
-        )
+        if not _made_before(config, path):
+            _clear_half(path)
+            done = collect(
+                env,
+                None,
+                int(config.n),
+                int(config.seed),
+                config.folder,
+                name,
+                noise=float(config.noise),
+                only_successes=bool(config.only_successes),
+                video=bool(config.video),
+            )
+            say(str(done))
+        if config.panoramas is not None:
+            say(f"written: {film(env, Demonstrations(path), int(config.panoramas))}")
     finally:
         env.close()
-    say(str(collected))
-    return collected
+    return path
+
+
+def _clear_half(path: Path) -> None:
+    """Delete what an interrupted collection left, and nothing else."""
+    if (
+        path.is_dir()
+        and not (path / MARKER).exists()
+        and {p.name for p in path.iterdir()} <= {"data", "videos", f".{MARKER}.partial"}
+    ):
+        say(f"{path} is half-written: it is collected anew")
+        shutil.rmtree(path)

@@ -1,0 +1,191 @@
+"""Panoramas of demonstrations: the same physics between two steps, going on when interrupted; real videos by the same door."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+
+import envs
+from agents import panoramas
+from agents.collect import main as collect
+from agents.dataset import DatasetError, Demonstrations
+from agents.panoramas import bring_in, film
+from assets.errors import InvalidValueError
+from envs.kinematics import chain
+from envs.replay import BatchReplay
+from perception.recording import MARKER, RecordingError, Recordings
+from perception.recording import Writer as RecordingWriter
+
+assert envs
+
+SHORT = ["env=estop", "n=2", "num_envs=2", "max_episode_steps=8", "only_successes=false", "noise=0.1", "name=short-v0"]
+WIDTH = 64
+
+
+def make(num_envs: int, **options: Any) -> Any:
+    return gym.make_vec(
+        "Saccade/EStop-v0", num_envs, vectorization_mode="vector_entry_point", autoreset_mode="disabled", observe=(), **options
+    )
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("datasets")
+    return collect([*SHORT, f"folder={folder}", f"panoramas={WIDTH}"])
+
+
+def test_rows_of_a_recording_are_states_of_the_demonstration(dataset: Path) -> None:
+    demonstrations, found = Demonstrations(dataset), Recordings(dataset / panoramas.FOLDER)
+    assert (len(found), found.rate, found.width) == (2, 30, WIDTH)
+    for episode, recording in zip(demonstrations, found, strict=True):
+        assert len(recording) == 2 * episode.length + 1
+        assert recording.about["seed"] == episode.seed
+        for name in ("joints", "tool", "opening"):
+            np.testing.assert_allclose(recording.columns[name][::2], episode.state[name], atol=1e-9)
+        np.testing.assert_allclose(chain("panda").tool(recording.columns["joints"])[0], recording.columns["tool"], atol=1e-9)
+        assert episode.action is not None
+        np.testing.assert_allclose(recording.columns["grip"][:-1:2], (episode.action[:, -1:] + 1) / 2, atol=1e-6)
+
+
+def test_between_two_steps_the_same_physics_went_on(dataset: Path) -> None:
+    episode = Demonstrations(dataset)[0]
+    env = make(1)
+    env.reset(seed=0)
+    assert episode.action is not None
+    rows = {k: v[3:4] for k, v in episode.snapshots.items()}
+    half = env.unwrapped.within(rows, episode.action[3:4], 0.5)
+    np.testing.assert_array_equal(half["joints"][0], Recordings(dataset / panoramas.FOLDER)[0].columns["joints"][7])
+    inner = env.unwrapped
+    inner.physics.step(inner.nstep // 2)  # the other half of the step
+    np.testing.assert_allclose(inner.task.state(inner.physics)["joints"][0], episode.state["joints"][4], atol=1e-12)
+    with pytest.raises(InvalidValueError, match="share must be"):
+        inner.within(rows, episode.action[3:4], 0.33)
+    env.close()
+
+
+def test_an_interrupted_film_goes_on(dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    target = dataset / "again"
+    env, demonstrations = make(2), Demonstrations(dataset)
+    add, calls = RecordingWriter.add, []
+
+    def once(self: Any, *arguments: Any) -> None:
+        if calls:
+            raise KeyboardInterrupt
+        calls.append(1)
+        add(self, *arguments)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(RecordingWriter, "add", once)
+        film(env, demonstrations, WIDTH, target, show=False)
+    with pytest.raises(RecordingError, match="half-written"):
+        Recordings(target)
+    film(env, demonstrations, WIDTH, target, show=False)
+    whole, again = Recordings(dataset / panoramas.FOLDER), Recordings(target)
+    for a, b in zip(whole, again, strict=True):
+        for name, values in a.columns.items():
+            np.testing.assert_array_equal(values, b.columns[name])
+        assert a.file.read_bytes() == b.file.read_bytes()
+    env.close()
+
+
+def test_the_command_goes_on_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = [*SHORT, f"folder={tmp_path}", f"panoramas={WIDTH}"]
+    path = collect(arguments)
+    with pytest.raises(DatasetError, match="never overwritten"):
+        collect(arguments)
+    (path / panoramas.FOLDER / MARKER).unlink()
+    collect(arguments)
+    assert "its panoramas go on" in capsys.readouterr().err
+    assert len(Recordings(path / panoramas.FOLDER)) == 2
+    (path / panoramas.FOLDER / MARKER).unlink()
+    with pytest.raises(DatasetError, match="was collected with first_seed=0, not 5"):
+        collect([*arguments, "seed=5"])
+
+
+def test_a_half_written_dataset_is_collected_anew(tmp_path: Path) -> None:
+    arguments = [*SHORT, f"folder={tmp_path}"]
+    path = collect(arguments)
+    before = [e.action for e in Demonstrations(path)]
+    (path / "complete.json").unlink()
+    collect(arguments)
+    for a, b in zip(before, Demonstrations(path), strict=True):
+        np.testing.assert_array_equal(a, b.action)
+    (path / "complete.json").unlink()
+    (path / "mine.txt").write_text("not to be deleted")
+    with pytest.raises(DatasetError, match="half-written"):
+        collect(arguments)
+
+
+def test_panoramas_need_an_eye(tmp_path: Path) -> None:
+    arguments = ["env=reach", "n=1", "num_envs=1", "max_episode_steps=5", "only_successes=false", f"folder={tmp_path}"]
+    with pytest.raises(InvalidValueError, match="need an environment with an eye"):
+        collect([*arguments, "panoramas=64"])
+
+
+# -- real videos -------------------------------------------------------------------------------------------------------
+
+
+def video(file: Path, count: int = 20, width: int = 128, height: int = 64) -> Path:
+    import av
+
+    with av.open(str(file), "w") as container:
+        stream = container.add_stream("libx264", rate=30)
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        for k in range(count):
+            frame = np.full((height, width, 3), 20 + 5 * k, np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode())
+    return file
+
+
+def table(file: Path, rows: int = 20, time: bool = False) -> Path:
+    lines = ["time," * time + "joint1,joint2,opening,grip"]
+    lines += [f"{k / 10}," * time + f"{k / 10},{-k / 10},1,0.5" for k in range(rows)]
+    file.write_text("\n".join(lines) + "\n")
+    return file
+
+
+def test_a_real_video_comes_in(tmp_path: Path) -> None:
+    folder = tmp_path / "real"
+    bring_in(video(tmp_path / "a.mp4"), table(tmp_path / "a.csv"), folder, "wave", WIDTH, more=True)
+    bring_in(video(tmp_path / "b.mp4"), table(tmp_path / "b.csv", 8, time=True), folder, "wave again", WIDTH)
+    one, two = Recordings(folder)
+    np.testing.assert_allclose(one.columns["joints"][:, 0], np.arange(20) / 10)
+    np.testing.assert_allclose(two.columns["joints"][:, 1], -np.arange(20) / 30)
+    assert one.columns["grip"].shape == (20, 1)
+    assert (one.instruction, two.instruction, one.about["video"]) == ("wave", "wave again", "a.mp4")
+    env = BatchReplay(folder, 2, target="none", pause=2, max_episode_steps=6, resolution=8)
+    obs, info = env.reset(seed=0)
+    assert obs["joints"].shape == (2, 2)
+    assert np.isnan(info["state"]["gaze_error"]).all()
+    *_, reward, _, _, _ = env.step(np.zeros((2, 2), np.float32))
+    np.testing.assert_array_equal(reward, 0)
+
+
+def test_real_videos_that_do_not_fit_are_refused(tmp_path: Path) -> None:
+    good, joints = video(tmp_path / "good.mp4"), table(tmp_path / "good.csv")
+    with pytest.raises(InvalidValueError, match="twice as wide as high"):
+        bring_in(video(tmp_path / "square.mp4", width=64), joints, tmp_path / "x", "wave")
+    with pytest.raises(InvalidValueError, match="has 19 rows, the video 20 frames"):
+        bring_in(good, table(tmp_path / "short.csv", 19), tmp_path / "x", "wave")
+    with pytest.raises(InvalidValueError, match="must cover all of it"):
+        bring_in(good, table(tmp_path / "early.csv", 3, time=True), tmp_path / "x", "wave")
+    (tmp_path / "none.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(InvalidValueError, match="needs columns 'joint1'"):
+        bring_in(good, tmp_path / "none.csv", tmp_path / "x", "wave")
+    (tmp_path / "hole.csv").write_text("joint1\n" + "1\n" * 19 + "?\n")
+    with pytest.raises(InvalidValueError, match="no number"):
+        bring_in(good, tmp_path / "hole.csv", tmp_path / "x", "wave")
+    with pytest.raises(RecordingError, match="not a video"):
+        bring_in(joints, joints, tmp_path / "x", "wave")
+
+
+def test_the_command_brings_in(tmp_path: Path) -> None:
+    files = [str(video(tmp_path / "a.mp4")), str(table(tmp_path / "a.csv"))]
+    assert panoramas.main([*files, "--instruction", "wave", "--out", str(tmp_path / "real"), "--width", "64"]) == 0
+    assert json.loads((tmp_path / "real" / MARKER).read_text())["episodes"] == 1
