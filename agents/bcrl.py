@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from gymnasium import spaces
 from gymnasium.vector import VectorEnv
 from numpy.typing import NDArray
 from torch import nn
@@ -144,9 +145,10 @@ class BCRLLearner:
         self._turns = torch.from_numpy(inner.turns).to(self.device)
         made = fort.SIZES[size] if isinstance(size, str) else fort.Size(**size)
         space = env.single_observation_space
-        self._levels = sorted(k for k in space.spaces if k.startswith("eye_"))  # type: ignore[attr-defined]
-        self._felt = [k for k in ("joints", "opening") if k in space.spaces]  # type: ignore[attr-defined]
-        felt, self._dof = sum(space[k].shape[0] for k in self._felt), space["joints"].shape[0]  # type: ignore[index]
+        assert isinstance(space, spaces.Dict)
+        self._levels = sorted(k for k in space.spaces if k.startswith("eye_"))
+        self._felt = [k for k in ("joints", "opening") if k in space.spaces]
+        felt, self._dof = spaces.flatdim(spaces.Dict({k: space[k] for k in self._felt})), spaces.flatdim(space["joints"])
         self.eye, self.hand = fort.make(
             space.spaces,
             felt,
@@ -156,7 +158,7 @@ class BCRLLearner:
             made,
             inner.fovs,
             encoder,
-            seed,  # type: ignore[attr-defined]
+            seed,
         )
         self.scales = Scales(felt, self._dof)
         self.scales.fit(inner.columns("joints"), inner.columns("opening"), chunk)

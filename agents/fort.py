@@ -18,9 +18,9 @@ it in one go give the same numbers, and the first ratio of an update by proximal
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -230,6 +230,16 @@ class Block(nn.Module):
         return images + self.mlp(self.norm(images)) if self.image_mlp else images
 
 
+class Blocks(nn.ModuleList):
+    """Blocks, one after the other."""
+
+    def __init__(self, size: Size) -> None:
+        super().__init__(Block(size) for _ in range(size.depth))
+
+    def __iter__(self) -> Iterator[Block]:
+        return cast("Iterator[Block]", super().__iter__())
+
+
 @dataclass
 class Memory:
     """What the eye keeps of an episode: keys and values of past steps' tokens, block by block.
@@ -305,7 +315,7 @@ class EyeNet(nn.Module):
         self.encoder, self.size, self.turns = encoder, size, turns
         self.tokens = Tokens(felt, words, size.width)
         self.learned = nn.Parameter(torch.randn(2, size.width) * 0.02)
-        self.blocks = nn.ModuleList(Block(size) for _ in range(size.depth))
+        self.blocks = Blocks(size)
         self.actor, self.critic = _head(size.width, turns, 0.01), _head(size.width, 1, 1.0)
 
     def _begin(self, seen: Seen) -> tuple[torch.Tensor, torch.Tensor]:
@@ -395,7 +405,7 @@ class HandNet(nn.Module):
         self.encoder, self.size, self.chunk = encoder, size, chunk
         self.tokens = Tokens(felt, words, size.width)
         self.joint = nn.Parameter(torch.randn(chunk, size.width) * 0.02)
-        self.blocks = nn.ModuleList(Block(size) for _ in range(size.depth))
+        self.blocks = Blocks(size)
         self.out = _head(size.width, outputs, 0.1)
 
     def forward(self, seen: Seen) -> torch.Tensor:

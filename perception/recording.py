@@ -89,6 +89,9 @@ class Film:
             raise RecordingError(f"{file} has frames of {size[0]} x {size[1]} pixels, {width} x {width // 2} were expected")
         if self._stream.frames not in (0, count):
             raise RecordingError(f"{file} has {self._stream.frames} frames, its columns {count}: frames are missing")
+        if self._stream.average_rate is None or self._stream.time_base is None:
+            raise RecordingError(f"{file} does not tell how many frames a second it has")
+        self._rate, self._tick = self._stream.average_rate, self._stream.time_base
         self._frames: Any = self._container.decode(self._stream)
         self._at, self._last = -1, np.empty((0, 0, 3), np.uint8)
 
@@ -120,11 +123,10 @@ class Film:
         return self._last
 
     def _number(self, frame: Any) -> int:
-        return round(float(frame.pts * self._stream.time_base * self._stream.average_rate))
+        return round(float(frame.pts * self._tick * self._rate))
 
     def _seek(self, number: int) -> None:
-        seconds = number / self._stream.average_rate
-        self._container.seek(round(seconds / self._stream.time_base), stream=self._stream)
+        self._container.seek(round(number / (self._rate * self._tick)), stream=self._stream)
         self._frames = self._container.decode(self._stream)
 
     def close(self) -> None:
@@ -250,7 +252,8 @@ class Writer:
         if written != length:
             partial.unlink()
             raise InvalidValueError(f"{name}: {written} frames, but {length} rows of joints: they must be as many")
-        np.savez_compressed(self.folder / f"{name}.npz", **dict(columns))
+        arrays: dict[str, Any] = dict(columns)
+        np.savez_compressed(self.folder / f"{name}.npz", **arrays)
         partial.replace(self.folder / f"{name}.mp4")
         line = {"frames": length, "width": self._width, "rate": self._rate, "instruction": instruction, **dict(about or {})}
         with (self.folder / LINES).open("a") as handle:

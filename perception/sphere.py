@@ -144,7 +144,8 @@ class Foveator:
         if picture.shape != (self.width // 2, self.width, 3):
             raise InvalidValueError(f"these maps are for pictures of {(self.width // 2, self.width, 3)}, got {picture.shape}")
         u, v = self.maps(gaze)
-        seen = cv2.remap(picture, u, v, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP).reshape(*self.shape, 3)
+        found = cv2.remap(picture, u, v, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
+        seen = np.asarray(found, np.uint8).reshape(*self.shape, 3)
         if self._has_black:
             seen[self._black] = 0
         return seen
@@ -215,7 +216,8 @@ class CubeMap:
         if faces.shape != (len(CUBE), self.side, self.side, 3):
             raise InvalidValueError(f"a cube needs faces of {(len(CUBE), self.side, self.side, 3)}, got {faces.shape}")
         v = self._maps[..., 1] + self._face.astype(np.float32) * self.side
-        return cv2.remap(faces.reshape(-1, self.side, 3), self._maps[..., 0], v, cv2.INTER_LINEAR)
+        found = cv2.remap(faces.reshape(-1, self.side, 3), self._maps[..., 0], v, cv2.INTER_LINEAR)
+        return np.asarray(found, np.uint8)
 
 
 def cube_axes(azimuth: float, elevation: float) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
