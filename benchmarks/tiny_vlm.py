@@ -22,13 +22,14 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 
 from agents.show import say, table
-from agents.tiny_dual import article, truth
+from agents.tiny_dual import truth
 from assets.errors import InvalidValueError
 from benchmarks import results
 from benchmarks.results import Row
 from perception.annotation import box_iou
 from perception.corpus import Corpus
 from perception.questions import KINDS, Question, ask, describe
+from perception.text import article
 from perception.vlm.tiny import FOLDER, TinyChat, TinyDual
 
 GROUNDING = ("box", "point")
