@@ -60,14 +60,19 @@ def export(run: Run, folder: Path) -> str:
 
 def _history(run: Run, name: str) -> dict[str, Any]:
     rows = [row for row in run.metrics() if row["step"] <= int(name)]
+    system = json.loads((run.folder / "system.json").read_text())
+    agent = OmegaConf.to_container(run.config.agent)
+    assert isinstance(agent, dict)
     return {
         "checkpoint": name,
         "updates": int(name),
         "seconds": rows[-1]["seconds"] if rows else 0.0,
         "seed": run.config.seed,
-        "agent": OmegaConf.to_container(run.config.agent),
+        # Where things lay on the machine that trained is nobody's concern.
+        "agent": {key: value for key, value in agent.items() if key != "corpus"},
+        "resumed": [{key: row[key] for key in ("step", "overrides", "date")} for row in run.resumes()],
         "corpus": dict(Corpus(run.config.agent.corpus, limit=1).about),
-        "system": json.loads((run.folder / "system.json").read_text()),
+        "system": {key: system[key] for key in ("commit", "date", "machine", "versions") if key in system},
     }
 
 

@@ -1,6 +1,6 @@
 """A run folder: everything that a result depends on, in one place that is never overwritten.
 
-config.yaml  system.json  metrics.jsonl  tensorboard/  checkpoints/{<step>,last}  physics_error_*.npz
+config.yaml  system.json  metrics.jsonl  resumed.jsonl  tensorboard/  checkpoints/{<step>,last}  physics_error_*.npz
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import datetime
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -122,6 +123,17 @@ class Run:
         """Append a row to metrics.jsonl."""
         with (self.folder / "metrics.jsonl").open("a") as handle:
             handle.write(json.dumps(row) + "\n")
+
+    def note_resume(self, step: int, overrides: Sequence[str]) -> None:
+        """Append to resumed.jsonl from which step, with which changes, and by what the run goes on."""
+        row = {"step": step, "overrides": list(overrides), "date": system()["date"], "commit": commit()}
+        with (self.folder / "resumed.jsonl").open("a") as handle:
+            handle.write(json.dumps(row) + "\n")
+
+    def resumes(self) -> list[dict[str, Any]]:
+        """All rows of resumed.jsonl."""
+        file = self.folder / "resumed.jsonl"
+        return [json.loads(line) for line in file.read_text().splitlines()] if file.is_file() else []
 
     def metrics(self) -> list[dict[str, Any]]:
         """All rows logged so far; a row that was cut short at the end is left out."""

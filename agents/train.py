@@ -83,6 +83,7 @@ def resume(folder: str | Path, overrides: Sequence[str]) -> Run:
         learner = make_learner(config, env)
         learner.load_state(saved["learner"])
         run.forget_after(learner.steps)
+        run.note_resume(learner.steps, overrides)
         _loop(run, config, learner)
     finally:
         env.close()
