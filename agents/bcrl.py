@@ -26,6 +26,7 @@ import torch
 from gymnasium import spaces
 from gymnasium.vector import VectorEnv
 from numpy.typing import NDArray
+from omegaconf import DictConfig, OmegaConf
 from torch import nn
 from torch.nn import functional
 
@@ -182,6 +183,7 @@ class BCRLLearner:
         self._jitter = Jitter(augment)
         self._steps = 0
         self._acting: _Acting | None = None
+        self._task: VectorEnv[Any, Any, Any] | None = None
 
     @property
     def steps(self) -> int:
@@ -366,6 +368,29 @@ class BCRLLearner:
 
     # -- acting --------------------------------------------------------------------------------------------------------
 
+    @staticmethod
+    def acting_env(config: DictConfig) -> DictConfig:
+        """Recordings are trained in; the pair acts in their task, with the same eye and the arm driven by its joints.
+
+        Args:
+            config: of the training.
+
+        Raises:
+            InvalidValueError: it has no hand, or its recordings are of no task of the suite.
+        """
+        env = config.env
+        name = str(env.id)
+        if not config.agent.hand:
+            raise InvalidValueError("an eye without a hand searches in recordings only; train it with agent.hand=true")
+        if "EyeReplay-" not in name:
+            raise InvalidValueError(f"{name} tells of no task of the suite that an arm could act in")
+        eye = {key: env[key] for key in ("resolution", "fovs", "projection") if key in env}
+        return OmegaConf.create({"id": name.replace("EyeReplay-", ""), "control": "joint", **eye})
+
+    def act_in(self, env: VectorEnv[Any, Any, Any]) -> None:
+        """Act in a task from now on; only the oracle's gaze needs to know it."""
+        self._task = env
+
     @torch.no_grad()
     def act(self, obs: Observation, *, deterministic: bool = False) -> NDArray[np.float32]:
         """Actions (N, 2 + dof + 1) in [-1, 1] for a task with `control=joint`, or (N, 2) rates where nothing is felt of an arm.
@@ -379,8 +404,11 @@ class BCRLLearner:
         self.hand.eval()
         seen = self.see(obs)
         logits, _ = self.eye.step(seen, self._acting.memory)
-        turn = logits.argmax(-1) if deterministic and self._gaze == "learned" else self._choose(logits)
-        rates = (self._turns[turn] / np.radians(self._inner.gaze_reach)).cpu().numpy()
+        if self._gaze == "oracle" and self._task is not None:
+            rates = np.asarray(self._task.unwrapped.oracle())[:, :2]  # type: ignore[attr-defined]
+        else:
+            turn = logits.argmax(-1) if deterministic and self._gaze == "learned" else self._choose(logits)
+            rates = (self._turns[turn] / np.radians(self._inner.gaze_reach)).cpu().numpy()
         if not self._with_hand:
             return np.clip(rates, -1, 1).astype(np.float32)
         said, now = self.hand(seen), np.asarray(obs["joints"], np.float64)

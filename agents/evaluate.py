@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, VectorEnv
+from hydra.utils import get_class
 from omegaconf import DictConfig, open_dict
 
 from agents import checkpoint
@@ -97,10 +98,20 @@ def scripted(name: str, env: VectorEnv[Any, Any, Any], seed: int) -> Policy:
 def load_policy(run: Run, env: VectorEnv[Any, Any, Any]) -> tuple[Policy, str]:
     """The policy of a run's newest whole checkpoint, acting in `env`, and the checkpoint's name."""
     at, saved = checkpoint.load_last(run.checkpoints)
-    twin: Any = _Spaces(env, int(run.config.num_envs))
-    learner = make_learner(run.config, twin)
+    if _acting(run.config) is not None:  # it acts elsewhere than it was trained
+        learner = make_learner(run.config, make_env(run.config, int(run.config.num_envs), "same_step"))
+        learner.act_in(env)
+    else:
+        twin: Any = _Spaces(env, int(run.config.num_envs))
+        learner = make_learner(run.config, twin)
     learner.load_policy(saved["learner"])
     return learner, at.name
+
+
+def _acting(config: DictConfig) -> DictConfig | None:
+    """The group `env` of where a trained policy acts, if that is elsewhere than where it was trained."""
+    where = getattr(get_class(str(config.agent["_target_"])), "acting_env", None) if config.agent.get("_target_") else None
+    return None if where is None else where(config)
 
 
 class _Spaces:
@@ -135,7 +146,7 @@ def policy_config(config: DictConfig) -> DictConfig:
     trained = Run.open(config.run).config
     config = config.copy()
     with open_dict(config):
-        config.env, config.render = trained.env, trained.render
+        config.env, config.render = _acting(trained) or trained.env, trained.render
         config.agent = trained.agent
     return config
 

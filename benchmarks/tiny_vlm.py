@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors import safe_open
 from scipy.stats import rankdata
 
 from agents.show import say, table
@@ -200,6 +201,15 @@ def weights_mb(folder: Path) -> float:
     return sum(file.stat().st_size for file in folder.rglob("*.safetensors")) / 1e6
 
 
+def parameters_m(folder: Path) -> float:
+    """Numbers in all weights under a folder, 10^6."""
+    total = 0
+    for file in folder.rglob("*.safetensors"):
+        with safe_open(file, "numpy") as weights:
+            total += sum(int(np.prod(weights.get_slice(name).get_shape())) for name in weights.keys())  # noqa: SIM118
+    return total / 1e6
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.tiny_vlm", description=(__doc__ or "").splitlines()[0])
@@ -214,6 +224,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     rows, kinds = measure(TinyChat(arguments.models / "chat"), corpus)
     rows += measure_dual(TinyDual(arguments.models / "dual"), corpus)
     rows.append(Row("tiny", "weights_mb", weights_mb(arguments.models), None, None, 1))
+    for part in ("chat", "dual"):
+        rows.append(Row("tiny", f"{part}_parameters_m", parameters_m(arguments.models / part), None, None, 1))
     rows += [Row("tiny", f"qa_{kind}", share, None, None, 1, (0,)) for kind, share in kinds.items()]
     table(("metric", "value", "low", "high", "n"), [(r.metric, r.value, r.low, r.high, r.n) for r in rows])
     if arguments.publish:

@@ -18,6 +18,7 @@ from agents import checkpoint
 from agents.augment import Jitter
 from agents.bcrl import BCRLLearner, Rollout, advantages
 from agents.config import load
+from agents.evaluate import main as evaluate
 from agents.make import make_env, make_learner
 from agents.parallel import Group
 from agents.train import main as train
@@ -255,6 +256,18 @@ def test_it_trains_by_command(tmp_path: Path) -> None:
     assert run.metrics()[-1]["step"] == 48
     env = make_env(run.config, 2, "same_step")
     assert make_learner(run.config, env).act(env.reset(seed=0)[0]).shape == (2, 10)
+    env.close()
+    found = evaluate([f"run={run.folder}", "episodes=2", "num_envs=2", "baselines=[random]"])
+    assert found["env"] == "Saccade/EStop-v0"  # it acts in the task
+    assert len(found["scores"][0]["outcomes"]) == 2
+
+
+def test_a_search_alone_is_no_pair(tmp_path: Path) -> None:
+    config = load("train", ["agent=bcrl", "env=replay_estop", "agent.hand=false", "agent.reward=env"])
+    with pytest.raises(InvalidValueError, match="an eye without a hand"):
+        BCRLLearner.acting_env(config)
+    with pytest.raises(InvalidValueError, match="no task of the suite"):
+        BCRLLearner.acting_env(load("train", ["agent=bcrl", "env=reach"]))
 
 
 def test_a_reward_of_the_simulator_is_refused() -> None:
