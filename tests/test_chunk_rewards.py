@@ -34,7 +34,7 @@ def test_it_is_the_equation(truth: np.ndarray, said: np.ndarray) -> None:
 
 def test_five_centimetres_beside_a_straight_path() -> None:
     path = np.linspace([0.3, 0, 0.2], [0.6, 0, 0.2], 30)
-    assert path_reward(path, path + [0, 0.05, 0], ALL) == pytest.approx(-0.05)
+    assert path_reward(path, path + np.array([0, 0.05, 0]), ALL) == pytest.approx(-0.05)
 
 
 def test_what_does_not_exist_does_not_count() -> None:

@@ -45,10 +45,9 @@ def demonstrations(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from agents.collect import main as collect
 
     folder = tmp_path_factory.mktemp("datasets")
-    made = collect(
+    return collect(
         ["n=2", "num_envs=2", f"folder={folder}", "max_episode_steps=10", "only_successes=false", "name=small-v0", "noise=0.1"]
     )
-    return made
 
 
 def test_there_is_nothing_but_yaml() -> None:

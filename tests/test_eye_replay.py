@@ -132,7 +132,7 @@ def test_ways_to_start_anew() -> None:
         env.reset(seed=0)
         steps = []
         for _ in range(7):
-            _, reward, _, truncated, info = env.step(np.zeros((2, 2), np.float32))
+            _, _, _, truncated, info = env.step(np.zeros((2, 2), np.float32))
             steps.append((int(info["timing"]["step"][0]), bool(truncated[0]), "final_obs" in info))
         expected = {
             "same_step": [1, 2, 3, 4, 0, 1, 2], "next_step": [1, 2, 3, 4, 5, 0, 1], "disabled": [1, 2, 3, 4, 5, 6, 7],

@@ -79,9 +79,10 @@ def test_an_interrupted_film_goes_on(dataset: Path, monkeypatch: pytest.MonkeyPa
         calls.append(1)
         add(self, *arguments)
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch:
         patch.setattr(RecordingWriter, "add", once)
-        film(env, demonstrations, WIDTH, target, show=False)
+        with pytest.raises(KeyboardInterrupt):
+            film(env, demonstrations, WIDTH, target, show=False)
     with pytest.raises(RecordingError, match="half-written"):
         Recordings(target)
     film(env, demonstrations, WIDTH, target, show=False)
