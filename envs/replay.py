@@ -448,7 +448,7 @@ class BatchReplay(gym.vector.VectorEnv[Arrays, NDArray[Any], NDArray[Any]]):
             at = level * side + rows, columns
             border = np.stack([np.unwrap(u[at], period=width) % (4 * width), v[at]], axis=1)
             for turn in range(-4, 2):  # what leaves the picture on one side comes in on the other
-                line = np.round(border + [turn * width, 0]).astype(np.int32)
+                line = np.round(border + np.array([turn * width, 0])).astype(np.int32)
                 cv2.polylines(picture, [line], True, (255, 40, 40), max(1, width // 640), cv2.LINE_AA)
         return picture
 
