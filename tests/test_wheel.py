@@ -15,7 +15,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 PACKAGES = [pattern.rstrip("*") for pattern in PROJECT["tool"]["setuptools"]["packages"]["find"]["include"]]
-DATA = {".py", ".yaml", ".xml", ".png", ".json", ".typed", ".md"}
+DATA = {".py", ".yaml", ".xml", ".png", ".json", ".typed", ".md", ".safetensors", ".jinja", ".jsonl", ".npz", ".mp4"}
 
 
 @pytest.fixture(scope="module")
@@ -141,5 +141,5 @@ print(conf.__file__)
 """,
     )
     assert "Saccade/EyeSearch-v0" in said
-    assert "agent=bc|bc_flow|ppo|sac" in said
+    assert "agent=bc|bc_flow|bcrl|ppo|sac" in said
     assert Path(said.split()[-1]).is_relative_to(installed)
