@@ -72,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         answer = detections.boxes[0].tolist() if len(detections) else None
         tiles.append(tile(corpus.images[k], phrase[0] if phrase else question.prompt, truth, answer))
     rows = [np.hstack(tiles[r * COLUMNS : (r + 1) * COLUMNS]) for r in range(ROWS)]
-    Image.fromarray(np.vstack(rows)).save(FILE, optimize=True)
+    Image.fromarray(np.vstack(rows)).quantize(256, kmeans=3).save(FILE, optimize=True)
     print(f"{FILE.name}  {FILE.stat().st_size / 1000:.0f} kB")
 
 
