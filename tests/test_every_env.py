@@ -247,14 +247,19 @@ CASES = [(entry, {}) for entry in ENTRIES] + [(BY_ID["Saccade/Reach-v0"], {"cont
 
 @pytest.mark.parametrize(("entry", "options"), CASES, ids=lambda case: getattr(case, "name", str(case)))
 def test_the_oracle_succeeds_and_out_earns_idling_and_random(entry: Entry, options: dict[str, Any]) -> None:
-    with closing(make_vec(entry.id, 100, observe=(), autoreset_mode="disabled", **options)) as env:
-        # One step less than the limit, so that nothing is over before it is counted.
-        earned = {policy: play(env, policy, entry.max_episode_steps - 1, 1000) for policy in ("oracle", "idle", "random")}
+    earned = {}
+    # Who does nothing sensible needs fewer episodes to show it; simulation i is the same in any batch.
+    for policy, episodes in (("oracle", 100), ("idle", 30), ("random", 30)):
+        with closing(make_vec(entry.id, episodes, observe=(), autoreset_mode="disabled", **options)) as env:
+            # One step less than the limit, so that nothing is over before it is counted.
+            earned[policy] = play(env, policy, entry.max_episode_steps - 1, 1000)
     assert earned["oracle"][1].mean() >= 0.95
     for other in ("idle", "random"):
-        assert earned[other][1].mean() <= 0.3
-        assert np.mean(earned["oracle"][0] > earned[other][0]) >= 0.9
-        assert earned["oracle"][0].mean() > 1.3 * earned[other][0].mean()
+        returns, successes = earned[other]
+        ours = earned["oracle"][0][: len(returns)]
+        assert successes.mean() <= 0.3
+        assert np.mean(ours > returns) >= 0.9
+        assert ours.mean() > 1.3 * returns.mean()
 
 
 # -- recordings --------------------------------------------------------------------------------------------------------
