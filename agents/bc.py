@@ -26,6 +26,7 @@ from agents import checkpoint
 from agents.base import Observation
 from agents.chunk import ChunkBuffer
 from agents.dataset import Demonstrations, Steps, learning_arrays
+from agents.device import place
 from agents.extractor import FovealExtractor
 from agents.rollout import Episode
 from assets.errors import InvalidValueError, UnknownNameError
@@ -209,14 +210,11 @@ class BCLearner:
         for name, value in (("batch_size", batch_size), ("euler_steps", euler_steps)):
             if value < 1:
                 raise InvalidValueError(f"{name} must be >= 1, got {value}")
-        if threads:
-            torch.set_num_threads(threads)
         self._buffer = ChunkBuffer(chunk, execute, ensemble)
         self._env, self._batch_size = env, batch_size
         self._demonstrations = demonstrations
         self._config = {"head": head, "chunk": chunk, "hidden": list(hidden)}
-        wanted = "cuda" if torch.cuda.is_available() else "cpu"
-        self.device = torch.device(wanted if device == "auto" else device)
+        self.device = place(device, threads)
         space, actions = env.single_observation_space, env.single_action_space
         assert isinstance(space, spaces.Dict)
         assert isinstance(actions, spaces.Box)

@@ -34,14 +34,16 @@ from agents import checkpoint, fort
 from agents.augment import Change, Jitter
 from agents.base import Observation
 from agents.chunk import ChunkBuffer
+from agents.device import place
 from agents.parallel import Group
 from assets.errors import InvalidValueError, UnknownNameError
+from perception.recording import PER_STEP
 from rewards.chunks import joint_reward, path_reward
 
 REWARDS = ("path", "joint", "env")
 GAZES = ("learned", "random", "still", "oracle")
-# Rows of a chunk to a control step, and how many rows ahead the arm is steered: the servos lag by about one step.
-ROWS, AHEAD = 2, 4
+# How many rows of a chunk ahead the arm is steered: the servos lag by about one step.
+AHEAD = 4
 # What the arm's action means, see `envs.actions.JointDelta`, rad.
 REACH = 0.1
 _LEAST = 1e-3
@@ -136,12 +138,9 @@ class BCRLLearner:
             raise InvalidValueError(
                 f"epochs must be >= 1 and minibatches in [1, {env.num_envs}], got {epochs} and {minibatches}"
             )
-        if threads:
-            torch.set_num_threads(threads)
         self._env, self._inner = env, inner
         self._group = Group.here()
-        wanted = "cuda" if torch.cuda.is_available() else "cpu"
-        self.device = torch.device(wanted if device == "auto" else device)
+        self.device = place(device, threads)
         self._gaze, self._reward, self._with_hand, self._chunk = gaze, reward, hand, chunk
         self._turns = torch.from_numpy(inner.turns).to(self.device)
         made = fort.SIZES[size] if isinstance(size, str) else fort.Size(**size)
@@ -261,13 +260,17 @@ class BCRLLearner:
     def _judge(self, seen: fort.Seen, obs: Observation, info: Mapping[str, Any]) -> torch.Tensor:
         """What the hand's predictions are worth, (N,)."""
         said, chunk = self.hand(seen), info["chunk"]
-        joints = np.asarray(obs["joints"], np.float64)[:, None] + self.scales.joints(said).double().cpu().numpy()
+        joints = self._planned(said, obs)
         if self._reward == "joint":
             grip = ((said[..., -1] + 1) / 2).clamp(0, 1).cpu().numpy()
             worth = joint_reward(chunk["joints"], joints, chunk["valid"], chunk["grip"][..., 0], grip)
         else:
             worth = path_reward(chunk["tool"], self._inner.tool(joints), chunk["valid"])
         return torch.from_numpy(worth.astype(np.float32)).to(self.device)
+
+    def _planned(self, said: torch.Tensor, obs: Observation) -> NDArray[np.float64]:
+        """Joint angles of the arm's next moves, (N, chunk, dof) rad."""
+        return np.asarray(obs["joints"], np.float64)[:, None] + self.scales.joints(said).double().cpu().numpy()
 
     def _lesson(self, obs: Observation, info: Mapping[str, Any]) -> dict[str, torch.Tensor]:
         """What the hand should say, and where that is learned: not while the world stands still."""
@@ -412,11 +415,9 @@ class BCRLLearner:
         if not self._with_hand:
             return np.clip(rates, -1, 1).astype(np.float32)
         said, now = self.hand(seen), np.asarray(obs["joints"], np.float64)
-        plan = np.concatenate(
-            [now[:, None] + self.scales.joints(said).double().cpu().numpy(), said[..., -1:].cpu().numpy()], axis=-1
-        )
-        goal = self._acting.buffer.act(count, lambda: plan[:, AHEAD::ROWS].astype(np.float32))
-        move = (goal[:, :-1] - now) / (AHEAD / ROWS) / REACH
+        plan = np.concatenate([self._planned(said, obs), said[..., -1:].cpu().numpy()], axis=-1)
+        goal = self._acting.buffer.act(count, lambda: plan[:, AHEAD::PER_STEP].astype(np.float32))
+        move = (goal[:, :-1] - now) / (AHEAD / PER_STEP) / REACH
         return np.clip(np.concatenate([rates, move, goal[:, -1:]], axis=1), -1, 1).astype(np.float32)
 
     def reset(self, sims: NDArray[np.bool_] | None = None) -> None:
@@ -433,15 +434,15 @@ class BCRLLearner:
         """Everything that the rest of the training depends on."""
         arrays, rest = self._inner.checkpoint()
         return {
-            "policy": self._policy(),
+            "policy": {name: net.state_dict() for name, net in self._nets()},
             "optimizers": {name: optimizer.state_dict() for name, optimizer in self._optimizers.items()},
             "rng": self._rng.get_state(),
             "env": {"arrays": arrays, "rest": rest},
             "steps": self._steps,
         }
 
-    def _policy(self) -> dict[str, Any]:
-        return {"eye": self.eye.state_dict(), "hand": self.hand.state_dict(), "scales": self.scales.state_dict()}
+    def _nets(self) -> tuple[tuple[str, nn.Module], ...]:
+        return ("eye", self.eye), ("hand", self.hand), ("scales", self.scales)
 
     def load_policy(self, saved: Mapping[str, Any]) -> None:
         """Only what acting needs.
@@ -449,7 +450,7 @@ class BCRLLearner:
         Raises:
             InvalidValueError: a checkpoint of another size of network or observation.
         """
-        for name, net in (("eye", self.eye), ("hand", self.hand), ("scales", self.scales)):
+        for name, net in self._nets():
             _load(net, checkpoint.to_tensors(saved["policy"][name]), name)
         self.reset()
 
@@ -518,7 +519,7 @@ class _Acting:
     chunk: int
 
     def __post_init__(self) -> None:
-        self.buffer = ChunkBuffer(len(range(AHEAD, self.chunk, ROWS)), 1, 0.01)
+        self.buffer = ChunkBuffer(len(range(AHEAD, self.chunk, PER_STEP)), 1, 0.01)
 
 
 class _Rows:

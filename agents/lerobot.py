@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from agents.run import write_json
 from agents.show import say
 from assets.errors import InvalidValueError
 from perception.recording import Recording, Recordings
@@ -59,12 +60,11 @@ def export(recordings: Recordings, folder: str | Path) -> Path:
     if recordings.rate != round(recordings.rate):
         raise InvalidValueError(f"LeRobot counts whole frames a second, these recordings have {recordings.rate:g}")
     need("pyarrow", "pyarrow", "write LeRobot datasets")
-    fps, rows, episodes, tasks = round(recordings.rate), [], [], dict[str, int]()
+    fps, rows, stats, episodes, tasks, begin = round(recordings.rate), [], [], [], dict[str, int](), 0
     for number, recording in enumerate(recordings):
         task = tasks.setdefault(recording.instruction, len(tasks))
-        begin = sum(len(r["frame_index"]) for r in rows)
         rows.append(_frames(recording, number, begin, task, fps))
-        stats = _stats(rows[-1], recording)
+        stats.append(_stats(rows[-1], recording))
         chunk, file = divmod(number, CHUNK)
         target = place / FILM.format(video_key=VIDEO, chunk_index=chunk, file_index=file)
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -77,14 +77,15 @@ def export(recordings: Recordings, folder: str | Path) -> Path:
                 f"videos/{VIDEO}/chunk_index": chunk, f"videos/{VIDEO}/file_index": file,
                 f"videos/{VIDEO}/from_timestamp": 0.0, f"videos/{VIDEO}/to_timestamp": len(recording) / fps,
                 "meta/episodes/chunk_index": 0, "meta/episodes/file_index": 0,
-                **{f"stats/{key}/{name}": value for key, found in stats.items() for name, value in found.items()},
+                **{f"stats/{key}/{name}": value for key, found in stats[-1].items() for name, value in found.items()},
             }
         )  # fmt: skip
+        begin += len(recording)
     _table(place / DATA.format(chunk_index=0, file_index=0), {k: np.concatenate([r[k] for r in rows]) for k in rows[0]})
     _table(place / EPISODES, {key: [e[key] for e in episodes] for key in episodes[0]})
     _tasks(place / "meta/tasks.parquet", tasks)
-    _json(place / "meta/stats.json", _pooled([_stats(r, None) for r in rows], episodes))
-    _json(place / "meta/info.json", _info(recordings, rows, tasks, fps))
+    write_json(place / "meta/stats.json", _pooled(stats))
+    write_json(place / "meta/info.json", _info(recordings, rows, tasks, fps))
     return place
 
 
@@ -109,17 +110,15 @@ def _frames(recording: Recording, episode: int, begin: int, task: int, fps: int)
     }  # fmt: skip
 
 
-def _stats(rows: Mapping[str, NDArray[Any]], recording: Recording | None) -> dict[str, dict[str, Any]]:
+def _stats(rows: Mapping[str, NDArray[Any]], recording: Recording) -> dict[str, dict[str, Any]]:
     """Least, greatest, mean and spread of every column, and of an episode's pictures, in [0, 1]."""
     found = {key: _moments(values.reshape(len(values), -1).astype(np.float64), len(values)) for key, values in rows.items()}
-    if recording is not None:
-        film = recording.film()
-        picked = np.unique(np.linspace(0, len(recording) - 1, _SAMPLED).astype(int))
-        pixels = np.stack([film[int(k)][::8, ::8] for k in picked]).reshape(-1, 3) / 255
-        film.close()
-        found[VIDEO] = {
-            key: value if key == "count" else [[[v]] for v in value] for key, value in _moments(pixels, len(picked)).items()
-        }
+    film = recording.film()
+    picked = np.unique(np.linspace(0, len(recording) - 1, _SAMPLED).astype(int))
+    pixels = np.stack([film[int(k)][::8, ::8] for k in picked]).reshape(-1, 3) / 255
+    film.close()
+    moments = _moments(pixels, len(picked))
+    found[VIDEO] = {key: value if key == "count" else [[[v]] for v in value] for key, value in moments.items()}
     return found
 
 
@@ -130,10 +129,9 @@ def _moments(values: NDArray[np.float64], count: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _pooled(parts: list[dict[str, dict[str, Any]]], episodes: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+def _pooled(parts: list[dict[str, dict[str, Any]]]) -> dict[str, dict[str, Any]]:
     """Statistics of all episodes together, from those of each."""
-    pictures = {name: [e[f"stats/{VIDEO}/{name}"] for e in episodes] for name in ("min", "max", "mean", "std", "count")}
-    groups = {key: {name: [p[key][name] for p in parts] for name in pictures} for key in parts[0]} | {VIDEO: pictures}
+    groups = {key: {name: [p[key][name] for p in parts] for name in found} for key, found in parts[0].items()}
     out = {}
     for key, found in groups.items():
         weight = np.array(found["count"], float).ravel()
@@ -207,11 +205,6 @@ def _tasks(file: Path, tasks: Mapping[str, int]) -> None:
     }  # fmt: skip
     file.parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(table.replace_schema_metadata({b"pandas": json.dumps(about).encode()}), file)
-
-
-def _json(file: Path, value: Any) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(value, indent=2) + "\n")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

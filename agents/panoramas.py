@@ -34,10 +34,9 @@ from agents.dataset.layout import control_dt
 from agents.rollout import Episode
 from agents.show import bar
 from assets.errors import InvalidValueError
-from perception.recording import RecordingError, Writer
+from perception.recording import PER_STEP, RecordingError, Writer
 from perception.sphere import CUBE, CubeMap
 
-PER_STEP = 2
 # What is kept of the named state, where a task tells it.
 KEPT = ("joints", "tool", "tool_axes", "opening", "phase", "progress", "target_direction")
 FOLDER = "panoramas"
@@ -83,38 +82,56 @@ def film(
             last = episode.length
             if episode.first_success is not None:
                 last = min(last, episode.first_success + round(after / dt))
-            faces, columns = _draw(env, episode, last, cube)
-            writer.add(map(cube.unfold, faces), columns, episode.instruction, {"seed": episode.seed})
+            drawing = _Drawing(env, episode, last, cube)
+            writer.add(drawing.frames(), drawing.columns, episode.instruction, {"seed": episode.seed})
             progress(number + 1, "")
     return place
 
 
-def _draw(env: Env, episode: Episode, steps: int, cube: CubeMap) -> tuple[Iterator[NDArray[np.uint8]], dict[str, NDArray[Any]]]:
-    """The faces of every frame, (6, S, S, 3) each, and the columns of the first `steps` steps, 2 steps + 1 rows."""
-    inner: Any = env.unwrapped
-    columns: dict[str, NDArray[Any]] = {}
-    total = PER_STEP * steps + 1
-    faces = np.empty((total, len(CUBE), cube.side, cube.side, 3), np.uint8)
-    assert episode.action is not None
-    for part in range(PER_STEP):
-        rows = np.arange(steps + (part == 0))
-        for at in range(0, len(rows), env.num_envs):
-            batch = np.minimum(np.arange(at, at + env.num_envs), rows[-1])  # a last, smaller batch repeats its last row
-            count = min(env.num_envs, len(rows) - at)
-            actions = episode.action[np.minimum(batch, steps - 1)]
-            state = inner.within({k: v[batch] for k, v in episode.snapshots.items()}, actions, part / PER_STEP)
-            frames = PER_STEP * batch[:count] + part
-            profile = inner.describe()["profile"]
-            for number, face in enumerate(CUBE):
-                faces[frames, number] = inner.draw(f"eye/{face}", cube.side, cube.side, look=profile)[:count]
-            found = {key: state[key] for key in KEPT if key in state}
-            found["grip"] = (actions[:, -1:] + 1) / 2
-            found |= {f"sight/{phrase}": direction for phrase, direction in inner.sights().items()}
-            for key, values in found.items():
-                column = columns.setdefault(key, np.empty((total, *values.shape[1:]), values.dtype))
-                column[frames] = values[:count]
-    there = {k: v for k, v in columns.items() if not (k.startswith("sight/") and np.isnan(v).all())}
-    return iter(faces), there
+class _Drawing:
+    """The frames of an episode, drawn as they are asked for, as many states at once as there are simulations.
+
+    Args:
+        env, episode, cube: as for `film`.
+        steps: control steps that are drawn, of which come `PER_STEP` steps + 1 frames.
+
+    Attributes:
+        columns: a row for every frame; filled while the frames are drawn.
+    """
+
+    def __init__(self, env: Env, episode: Episode, steps: int, cube: CubeMap) -> None:
+        self._env: Any = env.unwrapped
+        self._episode, self._steps, self._cube = episode, steps, cube
+        self._profile = self._env.describe()["profile"]
+        total = PER_STEP * steps + 1
+        # What is absent in the first frame is absent for good.
+        rows = {k: v[0] for k, v in self._at(np.zeros(env.num_envs, int), 0).items() if not np.isnan(v[0]).any()}
+        self.columns = {key: np.empty((total, *row.shape), row.dtype) for key, row in rows.items()}
+
+    def _at(self, rows: NDArray[np.intp], part: int) -> dict[str, NDArray[Any]]:
+        """Bring the simulations to a part of stored steps (N,); what is kept of them, (N, ...)."""
+        assert self._episode.action is not None
+        actions = self._episode.action[np.minimum(rows, self._steps - 1)]
+        state = self._env.within({k: v[rows] for k, v in self._episode.snapshots.items()}, actions, part / PER_STEP)
+        found = {key: state[key] for key in KEPT if key in state}
+        found["grip"] = (actions[:, -1:] + 1) / 2
+        return found | {f"sight/{phrase}": direction for phrase, direction in self._env.sights().items()}
+
+    def frames(self) -> Iterator[NDArray[np.uint8]]:
+        """Panoramas in order."""
+        count, side, total = self._env.num_envs, self._cube.side, PER_STEP * self._steps + 1
+        for first in range(0, self._steps + 1, count):
+            rows = np.minimum(np.arange(first, first + count), self._steps)  # a last, smaller batch repeats its last row
+            faces = np.empty((count, PER_STEP, len(CUBE), side, side, 3), np.uint8)
+            for part in range(PER_STEP):
+                found = self._at(rows, part)
+                for number, face in enumerate(CUBE):
+                    faces[:, part, number] = self._env.draw(f"eye/{face}", side, side, look=self._profile)
+                for sim, frame in enumerate(PER_STEP * np.arange(first, first + count) + part):
+                    if frame < total:
+                        for key, column in self.columns.items():
+                            column[frame] = found[key][sim]
+            yield from map(self._cube.unfold, faces.reshape(-1, *faces.shape[2:])[: total - PER_STEP * first])
 
 
 def bring_in(video: Path, joints: Path, folder: Path, instruction: str, width: int = 960, more: bool = False) -> Path:
@@ -144,8 +161,7 @@ def bring_in(video: Path, joints: Path, folder: Path, instruction: str, width: i
     writer = Writer(folder, width, rate)
     writer.add(_shrunk(video, width), columns, instruction, {"video": video.name})
     if not more:
-        with writer:
-            pass
+        writer.complete()
     return folder
 
 

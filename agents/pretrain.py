@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from agents import checkpoint
+from agents.device import place
 from assets.errors import InvalidValueError
 from perception.corpus import Corpus
 from perception.questions import ask
@@ -57,9 +58,7 @@ class Pace:
 
     def place(self) -> torch.device:
         """The device; sets the number of threads."""
-        if self.threads:
-            torch.set_num_threads(self.threads)
-        return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if self.device == "auto" else self.device)
+        return place(self.device, self.threads)
 
 
 class Ahead(Generic[T]):

@@ -76,3 +76,68 @@ def checked_mask(mask: Any, num_envs: int) -> NDArray[np.bool_]:
     if array.shape != (num_envs,) or array.dtype != bool:
         raise InvalidValueError(f"reset_mask must be ({num_envs},) bool, got {array.shape} {array.dtype}")
     return array
+
+
+def final_rows(obs: Mapping[str, NDArray[Any]], done: NDArray[np.bool_]) -> NDArray[np.object_]:
+    """What the simulations of a mask (N,) observe, a dictionary each, for "final_obs"; None for the others. (N,)."""
+    final = np.full(len(done), None, object)
+    for i in np.flatnonzero(done):
+        final[i] = {key: value[i].copy() for key, value in obs.items()}
+    return final
+
+
+def refuse_batches(name: str, arguments: Mapping[str, Any]) -> None:
+    """Make sure that nobody asks a single environment for what only a batch has.
+
+    Raises:
+        InvalidValueError: somebody does.
+    """
+    if "autoreset_mode" in arguments or "num_envs" in arguments:
+        raise InvalidValueError(f"{name} has one simulation and never resets itself; use gymnasium.make_vec for more")
+
+
+class Single(gym.Env[dict[str, NDArray[Any]], Any]):
+    """A batch of one with the leading axis squeezed off.
+
+    Args:
+        batch: vector environment with one simulation that does not reset itself.
+    """
+
+    def __init__(self, batch: Any) -> None:
+        self.batch = batch
+        self.render_mode = batch.render_mode
+        self.metadata = {k: v for k, v in batch.metadata.items() if k != "autoreset_mode"}
+        self.observation_space, self.action_space = batch.single_observation_space, batch.single_action_space
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+        """Start a new episode; `options` may set any named part of the start."""
+        super().reset(seed=seed)
+        obs, info = self.batch.reset(seed=seed, options=options)
+        return squeeze(obs), squeeze(info)
+
+    def step(self, action: Any) -> tuple[dict[str, NDArray[Any]], float, bool, bool, dict[str, Any]]:
+        """Advance by one control step.
+
+        Raises:
+            InvalidValueError: an action that the batch refuses, or of another shape.
+        """
+        array = np.asarray(action)
+        if array.shape != self.action_space.shape:
+            raise InvalidValueError(f"the action has shape {array.shape}, this environment needs {self.action_space.shape}")
+        obs, reward, terminated, truncated, info = self.batch.step(array[None])
+        return squeeze(obs), float(reward[0]), bool(terminated[0]), bool(truncated[0]), squeeze(info)
+
+    def render(self) -> Any:
+        """The frame of `render_mode`."""
+        frames = self.batch.render()
+        return None if frames is None else frames[0]
+
+    def close(self) -> None:
+        """Free everything; safe to call twice."""
+        self.batch.close()
+
+    def oracle(self) -> Any:
+        """The scripted expert's action in the present state."""
+        return self.batch.oracle()[0]

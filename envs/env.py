@@ -25,7 +25,19 @@ from numpy.typing import NDArray
 
 from assets.errors import InvalidValueError, UnknownNameError
 from envs.actions import Gaze
-from envs.batching import ClosedError, NotResetError, checked_mask, masked, remasked, reset_mode, squeeze, unmasked
+from envs.batching import (
+    ClosedError,
+    NotResetError,
+    Single,
+    checked_mask,
+    final_rows,
+    masked,
+    refuse_batches,
+    remasked,
+    reset_mode,
+    squeeze,
+    unmasked,
+)
 from envs.eye import Eye
 from envs.physics import Ids, Physics, names_of
 from envs.render import PROFILES, Profile, Renderer, View
@@ -540,10 +552,8 @@ class BatchEnv(gym.vector.VectorEnv[dict[str, NDArray[Any]], NDArray[np.float32]
     def _reset_done(self, done: NDArray[np.bool_], info: dict[str, Any]) -> dict[str, Any]:
         """SAME_STEP: start anew where an episode ended; what it ended with goes to `final_obs` and `final_info`."""
         ids = np.flatnonzero(done)
-        final = np.full(self.num_envs, None, object)
         assert self._obs is not None
-        for i in ids:
-            final[i] = {key: value[i].copy() for key, value in self._obs.items()}
+        final = final_rows(self._obs, done)
         self._restart(ids, {})
         state = self._state()
         self._obs = self._observe(state, self._obs, ids)
@@ -570,19 +580,14 @@ class BatchEnv(gym.vector.VectorEnv[dict[str, NDArray[Any]], NDArray[np.float32]
         self._viewer.show(0)
 
 
-class Env(gym.Env[dict[str, NDArray[Any]], NDArray[np.float32]]):
+class Env(Single):
     """One simulation: a `BatchEnv` of size 1 with the leading axis squeezed off; same arguments, same numbers."""
 
     metadata: dict[str, Any] = {"render_modes": list(RENDER_MODES), "render_fps": 20}  # noqa: RUF012  Gymnasium's declaration
 
     def __init__(self, task: str | Task, **kwargs: Any) -> None:
-        if "autoreset_mode" in kwargs or "num_envs" in kwargs:
-            raise InvalidValueError("Env has one simulation and never resets itself; use gymnasium.make_vec for more")
-        self.batch = BatchEnv(task, 1, autoreset_mode=AutoresetMode.DISABLED, **kwargs)
-        self.render_mode = self.batch.render_mode
-        self.metadata = {k: v for k, v in self.batch.metadata.items() if k != "autoreset_mode"}
-        self.observation_space = self.batch.single_observation_space
-        self.action_space = self.batch.single_action_space
+        refuse_batches("Env", kwargs)
+        super().__init__(BatchEnv(task, 1, autoreset_mode=AutoresetMode.DISABLED, **kwargs))
         self.action_slices = self.batch.action_slices
 
     @property
@@ -612,33 +617,6 @@ class Env(gym.Env[dict[str, NDArray[Any]], NDArray[np.float32]]):
     def restore(self, snapshot: Mapping[str, NDArray[Any]]) -> Arrays:
         """Bring back what `snapshot` returned, and observe it."""
         return squeeze(self.batch.restore(snapshot))
-
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Arrays, dict[str, Any]]:
-        """Start a new episode; `options` may set any named part of the start."""
-        super().reset(seed=seed)
-        obs, info = self.batch.reset(seed=seed, options=options)
-        return squeeze(obs), squeeze(info)
-
-    def step(self, action: NDArray[np.float32]) -> tuple[Arrays, float, bool, bool, dict[str, Any]]:
-        """Advance by one control step; `action` (A,) in [-1, 1]."""
-        array = np.asarray(action)
-        if array.shape != self.action_space.shape:
-            raise InvalidValueError(f"the action has shape {array.shape}, this environment needs {self.action_space.shape}")
-        obs, reward, terminated, truncated, info = self.batch.step(array[None])
-        return squeeze(obs), float(reward[0]), bool(terminated[0]), bool(truncated[0]), squeeze(info)
-
-    def render(self) -> Any:
-        """The frame of `render_mode`."""
-        frames = self.batch.render()
-        return None if frames is None else frames[0]
-
-    def close(self) -> None:
-        """Free everything; safe to call twice."""
-        self.batch.close()
-
-    def oracle(self) -> NDArray[np.float32]:
-        """The scripted expert's action in the present state. Shape (A,)."""
-        return self.batch.oracle()[0]
 
 
 def _substeps(task: Task) -> int:

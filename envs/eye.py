@@ -18,12 +18,15 @@ from assets.errors import InvalidValueError, UnknownNameError
 from envs.physics import Ids, Physics
 from envs.render import HOUSING_GROUP, Renderer, View
 from envs.scene import Scene, load_spec
+from envs.streams import Draw
 from perception.frame import Fisheye, Frame, Pinhole, pose_of
 from perception.sphere import CUBE, cube_axes
 
 # Crops of 320, 1120 and 1920 pixels of EyeRobot's 1920 x 1200 sensor, degrees.
 FOVEAL_PYRAMID = (17.3, 62.3, 116.1)
 PROJECTIONS = ("pinhole", "fisheye")
+# A thing is fixated within this angle, rad, and found when that has lasted so long, s.
+FIXATED, HOLD = np.radians(5.0), 0.5
 
 
 @dataclass(frozen=True)
@@ -184,6 +187,17 @@ class Eye:
             drawn[view.name, "depth"],
             drawn[view.name, "segmentation"],
         )
+
+
+def first_gaze(draw: Draw) -> NDArray[np.float64]:
+    """Where an eye looks at first: azimuth +-90, elevation +-15 degrees. (n, 2), rad."""
+    return draw.uniform(np.radians([-90, -15]), np.radians([90, 15]), (2,))
+
+
+def widen(explored: NDArray[np.float64], azimuth: NDArray[np.float64]) -> None:
+    """Take in how far eyes have turned: rightmost and leftmost azimuth so far (N, 2), in place, rad."""
+    np.minimum(explored[:, 0], azimuth, out=explored[:, 0])
+    np.maximum(explored[:, 1], azimuth, out=explored[:, 1])
 
 
 def direction_to(point: NDArray[np.float64], origin: NDArray[np.float64]) -> NDArray[np.float64]:

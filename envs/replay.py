@@ -25,11 +25,20 @@ from numpy.typing import NDArray
 
 from assets import asset
 from assets.errors import InvalidValueError, UnknownNameError
-from envs.batching import NotResetError, checked_mask, masked, remasked, reset_mode, squeeze
-from envs.eye import FOVEAL_PYRAMID, PROJECTIONS, angle_between
+from envs.batching import (
+    NotResetError,
+    Single,
+    checked_mask,
+    final_rows,
+    masked,
+    refuse_batches,
+    remasked,
+    reset_mode,
+)
+from envs.eye import FIXATED, FOVEAL_PYRAMID, HOLD, PROJECTIONS, angle_between, first_gaze, widen
 from envs.kinematics import chain
 from envs.streams import Streams
-from perception.recording import MARKER, Film, Recording, Recordings
+from perception.recording import MARKER, PER_STEP, Film, Recording, Recordings
 from perception.sphere import Foveator, pyramid_rays
 from perception.text import EMBEDDING_SIZE, embed
 
@@ -41,7 +50,7 @@ _COMPASS = np.array([[np.cos(a), np.sin(a)] for a in np.arange(8) * np.pi / 4]).
 _COMPASS = np.sign(_COMPASS) * (np.abs(_COMPASS) > 1e-6)
 ACTIONS: dict[str, tuple[float, ...]] = {"box": (), "directions_9": (10.0,), "directions_25": (10.0, 3.0, 1.0)}
 FELT = ("joints", "tool", "opening")
-FIXATED, HOLD, WIDE = np.radians(5.0), 0.5, np.radians(50.0)
+WIDE = np.radians(50.0)
 SIGHT = "sight/"
 
 
@@ -123,7 +132,7 @@ class BatchReplay(gym.vector.VectorEnv[Arrays, NDArray[Any], NDArray[Any]]):
         self._recordings, self.rate = _open(recordings)
         self.num_envs, self.max_episode_steps = num_envs, max_episode_steps
         self._pause, self._chunk, self._latency, self._smoothing, self._target = pause, chunk, latency, smoothing, target
-        self.control_dt, self._ahead = 2 / self.rate, 2
+        self.control_dt = PER_STEP / self.rate
         self._limits = np.radians([azimuth, elevation])
         self._turns = None if actions == "box" else np.radians(turns(actions))
         self._reach = np.radians(max_speed) * self.control_dt
@@ -142,7 +151,7 @@ class BatchReplay(gym.vector.VectorEnv[Arrays, NDArray[Any], NDArray[Any]]):
         self._episode, self._frame, self._steps = (np.zeros(num_envs, int) for _ in range(3))
         self._gaze, self._last, self._explored = (np.zeros((num_envs, 2)) for _ in range(3))
         self._held, self._pending = np.zeros(num_envs), np.zeros(num_envs, bool)
-        self._asked: list[str | None] = [None] * num_envs
+        self._sight = np.zeros(num_envs, int)  # which of `sights` is asked for, with target="any"
         self._films: list[tuple[int, Film] | None] = [None] * num_envs
         self._start: Arrays = {}
         self._obs: Arrays | None = None
@@ -169,7 +178,7 @@ class BatchReplay(gym.vector.VectorEnv[Arrays, NDArray[Any], NDArray[Any]]):
         self._restart(ids, options)
         self._pending[ids] = False
         self._obs = self._observe()
-        return self._copy(), self._info(np.isin(np.arange(self.num_envs), ids))
+        return self._copy(), self._info(np.isin(np.arange(self.num_envs), ids), self._targets())
 
     def step(
         self, actions: NDArray[Any]
@@ -189,19 +198,19 @@ class BatchReplay(gym.vector.VectorEnv[Arrays, NDArray[Any], NDArray[Any]]):
         pending = self._pending.copy()
         self._last = self._smoothing * self._last + (1 - self._smoothing) * turn
         self._gaze = np.clip(self._gaze + self._last, -self._limits, self._limits)
-        np.minimum(self._explored[:, 0], self._gaze[:, 0], out=self._explored[:, 0])
-        np.maximum(self._explored[:, 1], self._gaze[:, 0], out=self._explored[:, 1])
+        widen(self._explored, self._gaze[:, 0])
         self._steps += 1
         last = np.array([len(self._recordings[e]) - 1 for e in self._episode])
-        self._frame = np.where(self._steps > self._pause, np.minimum(self._frame + self._ahead, last), self._frame)
+        self._frame = np.where(self._steps > self._pause, np.minimum(self._frame + PER_STEP, last), self._frame)
         if pending.any():
             self._restart(np.flatnonzero(pending), {})
-        error = self._error()
+        targets = self._targets()
+        error = angle_between(self._gaze, targets)
         self._held = np.where(error < FIXATED, self._held + self.control_dt * ~pending, 0)
         reward = np.where(np.isfinite(error) & ~pending, np.clip(1 - error / WIDE, 0, 1), 0).astype(np.float32)
         truncated = (self._steps >= self.max_episode_steps) & ~pending
         self._obs = self._observe()
-        info = self._info(pending)
+        info = self._info(pending, targets)
         if self._autoreset is AutoresetMode.SAME_STEP and truncated.any():
             info = self._reset_done(truncated, info)
         elif self._autoreset is AutoresetMode.NEXT_STEP:
@@ -316,7 +325,7 @@ class BatchReplay(gym.vector.VectorEnv[Arrays, NDArray[Any], NDArray[Any]]):
         start: Arrays = {
             "episode": (share * len(self._recordings)).astype(int),
             "frame": np.zeros(len(ids), int),
-            "gaze": draw.uniform(np.radians([-90, -15]), np.radians([90, 15]), (2,)),
+            "gaze": first_gaze(draw),
             "sight": np.zeros(len(ids), int),
         }
         chosen = ("episode", "frame", "gaze", "sight")
@@ -326,44 +335,44 @@ class BatchReplay(gym.vector.VectorEnv[Arrays, NDArray[Any], NDArray[Any]]):
             start[key] = np.broadcast_to(np.asarray(value, start[key].dtype), start[key].shape).copy()
         if start["episode"].min() < 0 or start["episode"].max() >= len(self._recordings):
             raise InvalidValueError(f"episode must be in [0, {len(self._recordings)}), got {start['episode'].tolist()}")
-        for k, i in enumerate(ids):
+        for k in range(len(ids)):
             recording = self._recordings[int(start["episode"][k])]
-            room = max(1, len(recording) - self._ahead * max(0, self.max_episode_steps - self._pause))
+            room = max(1, len(recording) - PER_STEP * max(0, self.max_episode_steps - self._pause))
             if "frame" not in options:
                 start["frame"][k] = int(where[k] * room)
             if not 0 <= start["frame"][k] < len(recording):
                 raise InvalidValueError(f"frame must be in [0, {len(recording)}), got {start['frame'][k]}")
-            self._asked[i] = self._ask(recording, int(start["frame"][k]), sight[k], options.get("sight"), start, k)
+            if self._target == "any" and "sight" not in options:
+                start["sight"][k] = self._draw_sight(recording, int(start["frame"][k]), sight[k])
+        self._sight[ids] = start["sight"]
         self._episode[ids], self._frame[ids], self._steps[ids] = start["episode"], start["frame"], 0
         self._gaze[ids] = np.clip(start["gaze"], -self._limits, self._limits)
         self._last[ids], self._held[ids], self._explored[ids] = 0, 0, self._gaze[ids, :1]
         for key, value in start.items():
             self._start.setdefault(key, np.zeros((self.num_envs, *value.shape[1:]), value.dtype))[ids] = value
 
-    def _ask(self, recording: Recording, frame: int, share: float, given: Any, start: Arrays, k: int) -> str | None:
-        """Which thing is asked for, where things are asked for."""
-        if self._target != "any":
-            return None
+    def _draw_sight(self, recording: Recording, frame: int, share: float) -> int:
+        """Number of one of the things that are there, by a share in [0, 1)."""
+        columns = recording.columns
         there = [
-            s for s in self._sights if np.isfinite(recording.columns.get(SIGHT + s, np.full((frame + 1, 2), np.nan))[frame, 0])
-        ]
-        name = self._sights[int(start["sight"][k])] if given is not None else there[int(share * len(there))]
-        start["sight"][k] = self._sights.index(name)
-        return name
+            number for number, name in enumerate(self._sights)
+            if SIGHT + name in columns and np.isfinite(columns[SIGHT + name][frame, 0])
+        ]  # fmt: skip
+        return there[int(share * len(there))]
+
+    def _asked(self, i: int) -> str | None:
+        """What is asked for, where things are asked for."""
+        return self._sights[self._sight[i]] if self._target == "any" else None
 
     def _targets(self) -> NDArray[np.float64]:
         """Directions of the targets, (N, 2) rad; NaN where there is none."""
         out = np.full((self.num_envs, 2), np.nan)
         for i in range(self.num_envs):
-            columns, asked = self._recordings[self._episode[i]].columns, self._asked[i]
-            name = "target_direction" if self._target == "recorded" else f"{SIGHT}{asked}"
+            columns = self._recordings[self._episode[i]].columns
+            name = "target_direction" if self._target == "recorded" else f"{SIGHT}{self._asked(i)}"
             if name in columns:
                 out[i] = columns[name][self._frame[i]]
         return out
-
-    def _error(self) -> NDArray[np.float64]:
-        """Angle between gaze and target, rad; NaN without one."""
-        return angle_between(self._gaze, self._targets())
 
     def _film(self, i: int) -> Film:
         held, number = self._films[i], int(self._episode[i])
@@ -390,17 +399,19 @@ class BatchReplay(gym.vector.VectorEnv[Arrays, NDArray[Any], NDArray[Any]]):
         return np.stack([self._recordings[e].columns[column][f] for e, f in pairs])
 
     def _instructions(self) -> list[str]:
-        told = (self._recordings[e].instruction for e in self._episode)
-        return [f"find {asked}" if asked else text for text, asked in zip(told, self._asked, strict=True)]
+        if self._target == "any":
+            return [f"find {self._asked(i)}" for i in range(self.num_envs)]
+        return [self._recordings[e].instruction for e in self._episode]
 
     def _copy(self) -> Arrays:
         return {key: value.copy() for key, value in (self._obs or {}).items()}
 
-    def _info(self, began: NDArray[np.bool_]) -> dict[str, Any]:
-        everyone, error, success = np.ones(self.num_envs, bool), self._error(), self._held >= HOLD - 1e-9
+    def _info(self, began: NDArray[np.bool_], targets: NDArray[np.float64]) -> dict[str, Any]:
+        everyone, success = np.ones(self.num_envs, bool), self._held >= HOLD - 1e-9
         state = {
-            "episode": self._episode.copy(), "frame": self._frame.copy(), "gaze": self._gaze.copy(), "gaze_error": error,
-            "target_direction": self._targets(), "paused": self._steps < self._pause, "held": self._held.copy(),
+            "episode": self._episode.copy(), "frame": self._frame.copy(), "gaze": self._gaze.copy(),
+            "gaze_error": angle_between(self._gaze, targets), "target_direction": targets,
+            "paused": self._steps < self._pause, "held": self._held.copy(),
         }  # fmt: skip
         info = {
             "success": success, "is_success": success.copy(), "physics_error": ~everyone,
@@ -429,13 +440,11 @@ class BatchReplay(gym.vector.VectorEnv[Arrays, NDArray[Any], NDArray[Any]]):
         return {**{k: np.stack(v) for k, v in out.items()}, "valid": np.stack(valid)}
 
     def _reset_done(self, done: NDArray[np.bool_], info: dict[str, Any]) -> dict[str, Any]:
-        ids, final = np.flatnonzero(done), np.full(self.num_envs, None, object)
         assert self._obs is not None
-        for i in ids:
-            final[i] = {key: value[i].copy() for key, value in self._obs.items()}
-        self._restart(ids, {})
+        final = final_rows(self._obs, done)
+        self._restart(np.flatnonzero(done), {})
         self._obs = self._observe()
-        return self._info(done) | masked({"final_obs": final, "final_info": remasked(info, done)}, done)
+        return self._info(done, self._targets()) | masked({"final_obs": final, "final_info": remasked(info, done)}, done)
 
     def _drawn(self, i: int) -> NDArray[np.uint8]:
         picture = self._picture(i).copy()
@@ -453,42 +462,14 @@ class BatchReplay(gym.vector.VectorEnv[Arrays, NDArray[Any], NDArray[Any]]):
         return picture
 
 
-class Replay(gym.Env[Arrays, Any]):
+class Replay(Single):
     """One eye in recordings; the arguments are `BatchReplay`'s, less those of batches."""
 
     metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 15}  # noqa: RUF012  Gymnasium's declaration
 
     def __init__(self, recordings: str | Path | Sequence[Recording] = "", **kwargs: Any) -> None:
-        if "autoreset_mode" in kwargs or "num_envs" in kwargs:
-            raise InvalidValueError("Replay has one eye and never resets itself; use gymnasium.make_vec for more")
-        self.batch = BatchReplay(recordings, 1, autoreset_mode=AutoresetMode.DISABLED, **kwargs)
-        self.render_mode = self.batch.render_mode
-        self.metadata = {k: v for k, v in self.batch.metadata.items() if k != "autoreset_mode"}
-        self.observation_space, self.action_space = self.batch.single_observation_space, self.batch.single_action_space
-
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Arrays, dict[str, Any]]:
-        """Start a new episode; see `BatchReplay.reset`."""
-        super().reset(seed=seed)
-        obs, info = self.batch.reset(seed=seed, options=options)
-        return squeeze(obs), squeeze(info)
-
-    def step(self, action: Any) -> tuple[Arrays, float, bool, bool, dict[str, Any]]:
-        """Turn the eye, and let the world go on by two frames."""
-        obs, reward, terminated, truncated, info = self.batch.step(np.asarray(action)[None])
-        return squeeze(obs), float(reward[0]), bool(terminated[0]), bool(truncated[0]), squeeze(info)
-
-    def render(self) -> Any:
-        """The panorama, with the borders of the eye's levels."""
-        frames = self.batch.render()
-        return None if frames is None else frames[0]
-
-    def close(self) -> None:
-        """Close the film; safe to call twice."""
-        self.batch.close()
-
-    def oracle(self) -> Any:
-        """Straight to the target."""
-        return self.batch.oracle()[0]
+        refuse_batches("Replay", kwargs)
+        super().__init__(BatchReplay(recordings, 1, autoreset_mode=AutoresetMode.DISABLED, **kwargs))
 
 
 def _open(recordings: str | Path | Sequence[Recording]) -> tuple[Sequence[Recording], float]:

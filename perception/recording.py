@@ -27,6 +27,8 @@ from assets.errors import InvalidValueError, SaccadeError
 from perception.sphere import check_picture
 
 FORMAT = 1
+# Frames of a control step: 30 a second where an eye acts 15 times.
+PER_STEP = 2
 MARKER, LINES = "complete.json", "episodes.jsonl"
 # Frames from one that can be read by itself to the next: seeking reads at most so many in vain.
 _GROUP = 30
@@ -220,9 +222,17 @@ class Writer:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if kind is None:
-            if not self.count:
-                raise RecordingError(f"no episode was added to {self.folder}: recordings need at least one")
-            self._write(MARKER, {"format": FORMAT, "width": self._width, "rate": self._rate, "episodes": self.count})
+            self.complete()
+
+    def complete(self) -> None:
+        """Say that nothing follows.
+
+        Raises:
+            RecordingError: there is no episode.
+        """
+        if not self.count:
+            raise RecordingError(f"no episode was added to {self.folder}: recordings need at least one")
+        self._write(MARKER, {"format": FORMAT, "width": self._width, "rate": self._rate, "episodes": self.count})
 
     def add(
         self,

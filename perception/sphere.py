@@ -10,7 +10,6 @@ nothing else (EyeRobot's EyeGym, arXiv:2506.10968): turning it is a shift along 
 
 from __future__ import annotations
 
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import cv2
@@ -97,10 +96,12 @@ class Foveator:
         self._limit, self._step = np.radians(elevation), np.radians(step)
         count = int(np.ceil(2 * elevation / step - 1e-9)) + 1
         self._black = np.isnan(rays).any(axis=-1)
+        self._has_black = bool(self._black.any())
         levels, side, _ = self.shape
         maps = np.stack([self._map(rays, e) for e in np.arange(count) * self._step - self._limit])
         maps[:, 0] = np.unwrap(maps[:, 0], axis=0, period=width)  # so that what lies between two maps does
         self._maps = maps.astype(np.float32).reshape(count, 2, levels * side, side)
+        self._there: dict[torch.device, tuple[torch.Tensor, torch.Tensor]] = {}
 
     def _map(self, rays: NDArray[np.float64], elevation: float) -> NDArray[np.float64]:
         """Where the rays of an eye at azimuth 0 fall: u and v. (2, L, R, R)."""
@@ -150,9 +151,13 @@ class Foveator:
             seen[self._black] = 0
         return seen
 
-    @cached_property
-    def _has_black(self) -> bool:
-        return bool(self._black.any())
+    def _on(self, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+        """Maps and black pixels on a device, brought there once."""
+        import torch
+
+        if device not in self._there:
+            self._there[device] = torch.from_numpy(self._maps).to(device), torch.from_numpy(self._black).to(device)
+        return self._there[device]
 
     def look_many(self, pictures: torch.Tensor, gaze: torch.Tensor) -> torch.Tensor:
         """The same for a batch on any of torch's devices.
@@ -168,7 +173,7 @@ class Foveator:
         from torch.nn import functional
 
         device, count = pictures.device, len(pictures)
-        maps = torch.from_numpy(self._maps).to(device)
+        maps, black = self._on(device)
         place = ((gaze[:, 1] + self._limit) / self._step).clamp(0, len(maps) - 1)
         low = place.long().clamp(max=max(len(maps) - 2, 0))
         share = (place - low)[:, None, None, None].float()
@@ -179,7 +184,7 @@ class Foveator:
         grid = torch.stack([2 * u / self.width - 1, 2 * found[:, 1] / (self.width // 2 - 1) - 1], dim=-1)
         seen = functional.grid_sample(wide, grid, "bilinear", "border", align_corners=True)
         out = seen.round().to(torch.uint8).movedim(1, -1).reshape(count, *self.shape, 3)
-        out[:, torch.from_numpy(self._black).to(device)] = 0
+        out[:, black] = 0
         return out
 
 

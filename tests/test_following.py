@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 import envs
-from agents.bcrl import AHEAD, REACH, ROWS
+from agents.bcrl import AHEAD, REACH
 from assets import asset
 from envs.registry import NAMESPACE, REPLAYS
-from perception.recording import Recordings
+from perception.recording import PER_STEP, Recordings
 
 assert envs
 
@@ -27,11 +27,11 @@ def test_a_recording_can_be_followed(name: str, folder: str) -> None:
     _, info = env.reset(seed=[int(r.about["seed"]) for r in recordings])
     solved, strayed = np.zeros(len(recordings), bool), list[float]()
     for t in range(min(env.unwrapped.max_episode_steps, max(map(len, recordings)) // 2 + 20)):
-        rows = [np.minimum([ROWS * t, ROWS * t + AHEAD], len(r) - 1) for r in recordings]
+        rows = [np.minimum([PER_STEP * t, PER_STEP * t + AHEAD], len(r) - 1) for r in recordings]
         now, ahead = (np.stack([r.columns["joints"][row[k]] for r, row in zip(recordings, rows, strict=True)]) for k in (0, 1))
         joints = info["state"]["joints"]
         strayed.append(float(np.abs(joints - now).max()))
-        move = np.clip((ahead - joints) / (AHEAD / ROWS) / REACH, -1, 1)
+        move = np.clip((ahead - joints) / (AHEAD / PER_STEP) / REACH, -1, 1)
         grip = np.stack([2 * r.columns["grip"][row[0]] - 1 for r, row in zip(recordings, rows, strict=True)])
         *_, info = env.step(np.concatenate([np.zeros((len(recordings), 2)), move, grip], axis=1).astype(np.float32))
         solved |= info["success"]

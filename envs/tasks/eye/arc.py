@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from assets import Prop
 from assets.errors import InvalidValueError
-from envs.eye import FOVEAL_PYRAMID, Eye, direction_to, geoms_of, hide
+from envs.eye import FOVEAL_PYRAMID, Eye, direction_to, geoms_of, hide, widen
 from envs.physics import Ids, Physics
 from envs.render import View
 from envs.scene import Scene
@@ -82,10 +82,6 @@ class ArcTask(Task):
         azimuth = free + np.arange(count) * self.separation - self.arc / 2
         return np.take_along_axis(azimuth, draw.permutation(count), axis=1)
 
-    def draw_gaze(self, draw: Draw) -> NDArray[np.float64]:
-        """A first gaze: azimuth +-90, elevation +-15 degrees. (N, 2), rad."""
-        return draw.uniform(np.radians([-90, -15]), np.radians([90, 15]), (2,))
-
     def draw_light(self, draw: Draw, start: dict[str, NDArray[Any]]) -> None:
         """The light's strength, where it is random."""
         if self.randomise_light:
@@ -132,9 +128,7 @@ class ArcTask(Task):
 
     def advance(self, physics: Physics, dt: float) -> None:
         """Remember how far the eye has turned."""
-        explored, azimuth = physics.memory("explored"), self.eye.gaze(physics)[:, 0]
-        np.minimum(explored[:, 0], azimuth, out=explored[:, 0])
-        np.maximum(explored[:, 1], azimuth, out=explored[:, 1])
+        widen(physics.memory("explored"), self.eye.gaze(physics)[:, 0])
 
     def turn_to_target(self, state: State) -> NDArray[np.float64]:
         """The oracle's gaze: straight to the target. (N, 2) in [-1, 1]."""

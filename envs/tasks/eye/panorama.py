@@ -18,7 +18,7 @@ from assets import Prop, props
 from assets.errors import InvalidValueError
 from envs.actions import Gaze, Part, control_parts
 from envs.arm import Arm, damped
-from envs.eye import angle_between, direction_to
+from envs.eye import angle_between, direction_to, first_gaze
 from envs.physics import Ids, Physics
 from envs.scene import Scene
 from envs.streams import Draw
@@ -103,7 +103,7 @@ class Panorama(ArcTask):
             "radius": draw.uniform(*self.radius, (count,)),
             "yaw": draw.uniform(-np.radians(40), np.radians(40), (count,)),
             "others": draw.permutation(len(self.others)),  # the first ones distract
-            "gaze": self.draw_gaze(draw),
+            "gaze": first_gaze(draw),
             "joints": self.arm.home + draw.uniform(-0.02, 0.02, (self.arm.dof,)),
         }
         self.draw_light(draw, start)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from assets import Prop, props
 from assets.errors import InvalidValueError
 from envs.actions import Gaze, Part
-from envs.eye import angle_between, direction_to
+from envs.eye import FIXATED, HOLD, angle_between, direction_to, first_gaze
 from envs.physics import Ids, Physics
 from envs.scene import Scene
 from envs.streams import Draw
@@ -21,9 +21,6 @@ from envs.task import State, box
 from envs.tasks.eye.arc import ARENA, ArcTask, on_arc
 from rewards.base import WeightedSum
 from rewards.verifiable import Closeness
-
-FIXATED = np.radians(5.0)
-HOLD = 0.5
 
 
 @dataclass
@@ -87,7 +84,7 @@ class EyeSearch(ArcTask):
             "azimuth": azimuth,
             "radius": draw.uniform(*self.radius, (count,)),
             "yaw": draw.uniform(-np.pi, np.pi, (count,)),
-            "gaze": self.draw_gaze(draw),
+            "gaze": first_gaze(draw),
         }
         self.draw_light(draw, start)
         return start
