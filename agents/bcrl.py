@@ -35,18 +35,21 @@ from agents.augment import Change, Jitter
 from agents.base import Observation
 from agents.chunk import ChunkBuffer
 from agents.device import place
+from agents.extractor import image_keys
 from agents.parallel import Group
+from agents.scales import Scales
 from assets.errors import InvalidValueError, UnknownNameError
 from perception.recording import PER_STEP
 from rewards.chunks import joint_reward, path_reward
 
 REWARDS = ("path", "joint", "env")
-GAZES = ("learned", "random", "still", "oracle")
+GAZES = ("learned", "frozen", "random", "fixed", "oracle")
+# A fixed gaze: straight ahead, down to the table; rad.
+AHEAD_GAZE = np.radians([0.0, -15.0])
 # How many rows of a chunk ahead the arm is steered: the servos lag by about one step.
 AHEAD = 4
 # What the arm's action means, see `envs.actions.JointDelta`, rad.
 REACH = 0.1
-_LEAST = 1e-3
 
 
 @dataclass
@@ -94,8 +97,8 @@ class BCRLLearner:
         threads: torch threads on the CPU; 0 leaves torch's choice.
         size: name of `fort.SIZES`, or a mapping of `fort.Size`'s fields.
         encoder: "patches", or folder or name of a frozen vision transformer.
-        gaze: who turns the eye: "learned", "random" (any turn, at every step), "still" (it stays where it began), "oracle" (to
-            the recorded target). All but the first leave the eye unlearned.
+        gaze: who turns the eye: "learned"; "frozen", the eye as it is at the start; "random" (any turn, at every step), "fixed"
+            (straight ahead, 15 degrees down), "oracle" (to the recorded target). All but the first leave the eye unlearned.
         reward: "path" and "joint" of the hand's predictions, or "env".
         hand: whether there is a hand to train.
         start: run folder or checkpoint to begin the networks from.
@@ -112,6 +115,8 @@ class BCRLLearner:
         augment: share of episodes whose pictures are changed.
         dropout: of what the arm feels, while the hand learns.
         half: bfloat16 where that is safe.
+        wait: steps at an episode's beginning in which the arm stands still when acting, so that the eye can search as it does
+            in the recordings' pause.
 
     Raises:
         UnknownNameError, InvalidValueError: an argument is wrong.
@@ -124,7 +129,7 @@ class BCRLLearner:
         hand_rate: float = 1e-3, warmup_steps: int = 5000, decay_steps: int = 0, total_steps: int = 0, gamma: float = 0.9,
         lam: float = 0.9, clip: float = 0.2, value_weight: float = 0.5, entropy: float = 0.01, final_entropy: float = 0.003,
         epochs: int = 4, minibatches: int = 4, target_kl: float = 0.02, reward_scale: float = 10.0, augment: float = 0.5,
-        dropout: float = 0.1, half: bool = False,
+        dropout: float = 0.1, half: bool = False, wait: int = 30,
     ) -> None:  # fmt: skip
         for name, value, known in (("gaze", gaze, GAZES), ("reward", reward, REWARDS)):
             if value not in known:
@@ -134,6 +139,8 @@ class BCRLLearner:
             raise InvalidValueError("BC-RL needs an EyeReplay environment with actions=directions_9 or directions_25")
         if reward != "env" and not hand:
             raise InvalidValueError(f"reward={reward!r} is about the hand's predictions: it needs hand=true")
+        if wait < 0:
+            raise InvalidValueError(f"wait must be >= 0 steps, got {wait}")
         if epochs < 1 or not 1 <= minibatches <= env.num_envs:
             raise InvalidValueError(
                 f"epochs must be >= 1 and minibatches in [1, {env.num_envs}], got {epochs} and {minibatches}"
@@ -146,7 +153,7 @@ class BCRLLearner:
         made = fort.SIZES[size] if isinstance(size, str) else fort.Size(**size)
         space = env.single_observation_space
         assert isinstance(space, spaces.Dict)
-        self._levels = sorted(k for k in space.spaces if k.startswith("eye_"))
+        self._levels = image_keys(space)
         self._felt = [k for k in ("joints", "opening") if k in space.spaces]
         felt, self._dof = spaces.flatdim(spaces.Dict({k: space[k] for k in self._felt})), spaces.flatdim(space["joints"])
         self.eye, self.hand = fort.make(
@@ -175,7 +182,7 @@ class BCRLLearner:
         self._gamma, self._lam, self._clip, self._value_weight = gamma, lam, clip, value_weight
         self._entropies = entropy, final_entropy
         self._epochs, self._minibatches, self._target_kl, self._scale = epochs, minibatches, target_kl, reward_scale
-        self._half, self._dropout = half, dropout
+        self._half, self._dropout, self._wait = half, dropout, wait
         own = seed * 1000 + self._group.rank  # each process draws its own
         self._rng = torch.Generator().manual_seed(own)
         env.reset(seed=own)
@@ -218,7 +225,7 @@ class BCRLLearner:
         seen = self.see(obs, jitter)
         for _ in range(length):
             logits, value = self.eye.step(seen, memory)
-            turn = self._choose(logits)
+            turn = self._choose(logits, seen)
             logp = logits.log_softmax(-1).gather(1, turn[:, None])[:, 0]
             rows.add(seen=seen, turns=turn, logp=logp, values=value, **self._lesson(obs, info))
             obs, paid, _, _, info = self._env.step(turn.cpu().numpy())
@@ -247,14 +254,17 @@ class BCRLLearner:
         gaze, words = (torch.from_numpy(np.asarray(obs[k], np.float32)).to(self.device) for k in ("gaze", "target"))
         return fort.Seen(images, gaze, self.scales.felt(torch.from_numpy(felt).to(self.device)), words)
 
-    def _choose(self, logits: torch.Tensor) -> torch.Tensor:
+    def _choose(self, logits: torch.Tensor, seen: fort.Seen, deterministic: bool = False) -> torch.Tensor:
         """The eye's turns, (N,)."""
         if self._gaze == "oracle":
             return torch.from_numpy(np.asarray(self._inner.oracle())).to(self.device)
-        if self._gaze == "still":
-            return torch.full((len(logits),), len(self._turns) - 1, device=self.device)
+        if self._gaze == "fixed":
+            left = torch.from_numpy(AHEAD_GAZE).to(seen.gaze) - seen.gaze
+            return torch.cdist(left, self._turns.to(left)).argmin(dim=1)
         if self._gaze == "random":
             logits = torch.zeros_like(logits)
+        elif deterministic:
+            return logits.argmax(-1)
         return torch.multinomial(logits.softmax(-1).cpu(), 1, generator=self._rng)[:, 0].to(self.device)
 
     def _judge(self, seen: fort.Seen, obs: Observation, info: Mapping[str, Any]) -> torch.Tensor:
@@ -387,7 +397,7 @@ class BCRLLearner:
             raise InvalidValueError("an eye without a hand searches in recordings only; train it with agent.hand=true")
         if "EyeReplay-" not in name:
             raise InvalidValueError(f"{name} tells of no task of the suite that an arm could act in")
-        eye = {key: env[key] for key in ("resolution", "fovs", "projection") if key in env}
+        eye = {key: env[key] for key in ("resolution", "fovs", "projection", "cameras") if key in env}
         return OmegaConf.create({"id": name.replace("EyeReplay-", ""), "control": "joint", **eye})
 
     def act_in(self, env: VectorEnv[Any, Any, Any]) -> None:
@@ -410,15 +420,18 @@ class BCRLLearner:
         if self._gaze == "oracle" and self._task is not None:
             rates = np.asarray(self._task.unwrapped.oracle())[:, :2]  # type: ignore[attr-defined]
         else:
-            turn = logits.argmax(-1) if deterministic and self._gaze == "learned" else self._choose(logits)
+            turn = self._choose(logits, seen, deterministic)
             rates = (self._turns[turn] / np.radians(self._inner.gaze_reach)).cpu().numpy()
         if not self._with_hand:
             return np.clip(rates, -1, 1).astype(np.float32)
         said, now = self.hand(seen), np.asarray(obs["joints"], np.float64)
         plan = np.concatenate([self._planned(said, obs), said[..., -1:].cpu().numpy()], axis=-1)
         goal = self._acting.buffer.act(count, lambda: plan[:, AHEAD::PER_STEP].astype(np.float32))
-        move = (goal[:, :-1] - now) / (AHEAD / PER_STEP) / REACH
-        return np.clip(np.concatenate([rates, move, goal[:, -1:]], axis=1), -1, 1).astype(np.float32)
+        arm = np.concatenate([(goal[:, :-1] - now) / (AHEAD / PER_STEP) / REACH, goal[:, -1:]], axis=1)
+        waiting = self._acting.memory.steps.cpu().numpy() <= self._wait
+        arm[waiting] = np.concatenate([0 * now, 2 * obs["opening"] - 1], axis=1)[waiting]
+        self._acting.buffer.reset(waiting)
+        return np.clip(np.concatenate([rates, arm], axis=1), -1, 1).astype(np.float32)
 
     def reset(self, sims: NDArray[np.bool_] | None = None) -> None:
         """Forget what was seen and planned, in all simulations or in those of a mask (N,)."""
@@ -472,44 +485,6 @@ class BCRLLearner:
         if with_hand:
             shared = {k: v for k, v in saved.items() if k.startswith(("encoder.", "tokens.", "blocks."))}
             self.hand.load_state_dict({**self.hand.state_dict(), **shared})
-
-
-class Scales(nn.Module):
-    """What is felt, centred and scaled, and how far joints move within a chunk; fitted once to the recordings.
-
-    Args:
-        felt: numbers that are felt.
-        dof: joints.
-    """
-
-    def __init__(self, felt: int, dof: int) -> None:
-        super().__init__()
-        self.mean: torch.Tensor
-        self.std: torch.Tensor
-        self.step: torch.Tensor
-        for name, value in (("mean", torch.zeros(felt)), ("std", torch.ones(felt)), ("step", torch.ones(dof))):
-            self.register_buffer(name, value)
-
-    def fit(self, joints: list[NDArray[Any]], opening: list[NDArray[Any]] | None, chunk: int) -> None:
-        """Take the scales from recordings, (F, dof) and (F, 1) each."""
-        rows = [np.concatenate([j, o], axis=1) for j, o in zip(joints, opening, strict=True)] if opening else joints
-        felt = np.concatenate(rows)
-        self.mean.copy_(torch.from_numpy(felt.mean(axis=0)))
-        self.std.copy_(torch.from_numpy(np.maximum(felt.std(axis=0), _LEAST)))
-        moved = np.concatenate([j[chunk // 2 :] - j[: -(chunk // 2)] for j in joints if len(j) > chunk // 2])
-        self.step.copy_(torch.from_numpy(np.maximum(moved.std(axis=0), _LEAST)))
-
-    def felt(self, x: torch.Tensor) -> torch.Tensor:
-        """What is felt, for the networks."""
-        return (x - self.mean) / self.std
-
-    def unit(self, moved: torch.Tensor) -> torch.Tensor:
-        """Moves of joints (..., dof), rad, for the hand."""
-        return moved / self.step
-
-    def joints(self, said: torch.Tensor) -> torch.Tensor:
-        """Moves of joints, rad, from what the hand says (..., dof + 1)."""
-        return said[..., :-1] * self.step
 
 
 @dataclass

@@ -31,6 +31,8 @@ from perception.frame import Fisheye
 
 # Pixels of EyeRobot's sensor to one unit of place, and the base of the rotary embedding.
 UNIT, THETA = 14.0, 1000.0
+# Degrees to one unit of a patch's place, and how fast a pixel's closeness to a colour falls with their squared distance.
+_WIDE, _SHARP = 60.0, 4.0
 EYE_TOKENS, HAND_TOKENS = ("actor", "critic", "gaze", "target", "proprio"), ("gaze", "target", "proprio")
 
 
@@ -106,7 +108,7 @@ def rotate(x: torch.Tensor, angles: torch.Tensor) -> torch.Tensor:
 
 class Patches(nn.Module):
     """Patch tokens of its own, trained with the rest: pixels, their product with the colour that the instruction names, and
-    their distance to it, as in `agents.extractor`, then where the patch is.
+    how close they are to it, as in `agents.extractor`, then where the patch is, in its level and in the eye's plane.
 
     Args:
         fovs: degrees across each level.
@@ -122,15 +124,17 @@ class Patches(nn.Module):
         side, self.patch = resolution // size.patch, size.patch
         pixels, hidden = 3 * size.patch**2, size.width
         self.of_pixels, self.of_product = nn.Linear(pixels, hidden), nn.Linear(pixels, hidden, bias=False)
-        self.of_distance = nn.Linear(size.patch**2, hidden, bias=False)
+        self.of_closeness = nn.Linear(size.patch**2, hidden, bias=False)
         self.mix = nn.Sequential(nn.GELU(), nn.Linear(hidden, hidden), nn.GELU(), nn.Linear(hidden, hidden))
         self.level = nn.Parameter(torch.zeros(len(fovs), 1, hidden))
-        self.of_place = nn.Linear(2, hidden)
-        grid = ((torch.arange(side) + 0.5) / side * 2 - 1).expand(side, side)
-        self.grid: torch.Tensor
-        self.register_buffer("grid", torch.stack([grid.T, grid], dim=-1).reshape(-1, 2), persistent=False)
+        self.of_place = nn.Linear(4, hidden)
         self.places: torch.Tensor
         self.register_buffer("places", places(fovs, side), persistent=False)
+        grid = ((torch.arange(side) + 0.5) / side * 2 - 1).expand(side, side)
+        within = torch.stack([grid.T, grid], dim=-1).reshape(-1, 2)
+        plane = within * (torch.tensor(fovs)[:, None, None] / _WIDE)  # (L, P, 2)
+        self.grid: torch.Tensor
+        self.register_buffer("grid", torch.cat([within.expand_as(plane), plane], dim=-1), persistent=False)
 
     def forward(self, images: torch.Tensor, words: torch.Tensor) -> torch.Tensor:
         """Tokens of (B, L, R, R, 3) bytes and (B, words): (B, L P, width)."""
@@ -139,8 +143,9 @@ class Patches(nn.Module):
         cut = images.reshape(batch, levels, count, patch, count, patch, 3).permute(0, 1, 2, 4, 3, 5, 6)
         pixels = cut.reshape(batch, levels * count**2, patch**2, 3).float() * (2 / 255) - 1
         colour = words[:, None, None, :3]
-        distance = (pixels - colour).square().mean(dim=-1)
-        tokens = self.of_pixels(pixels.flatten(2)) + self.of_product((pixels * colour).flatten(2)) + self.of_distance(distance)
+        closeness = (-_SHARP * (pixels - colour).square().mean(dim=-1)).exp()
+        product = (pixels * colour).flatten(2)
+        tokens = self.of_pixels(pixels.flatten(2)) + self.of_product(product) + self.of_closeness(closeness)
         tokens = self.mix(tokens).unflatten(1, (levels, -1)) + self.level + self.of_place(self.grid)
         return tokens.flatten(1, 2)
 
@@ -451,7 +456,7 @@ def make(
     """The eye and the hand, each with an encoder of its own.
 
     Args:
-        observation: spaces by name: "eye_0" .. and "target".
+        observation: spaces by name: images of one size, and "target".
         felt: length of what the arm feels.
         turns: actions of the eye.
         chunk: moves of the hand.
@@ -461,7 +466,10 @@ def make(
         encoder: "patches", or folder or name of a frozen vision transformer.
         seed: of the initial weights.
     """
-    words, resolution = observation["target"].shape[0], observation["eye_0"].shape[0]
+    words, sizes = observation["target"].shape[0], {s.shape for s in observation.values() if len(s.shape) == 3}
+    if len(sizes) != 1:
+        raise InvalidValueError(f"the networks need images of one size, got {sorted(sizes) or 'none'}")
+    resolution = sizes.pop()[0]
 
     def encode() -> nn.Module:
         if encoder == "patches":

@@ -52,7 +52,7 @@ def film(
 
     Args:
         env: of the dataset's task, with an eye; best made with observe=(). As many states are drawn at once as it has
-            simulations.
+            simulations. Pictures of the task's `cameras` are kept as columns "camera/<name>".
         demonstrations: the dataset.
         width: of the panoramas, pixels: 5760 gives 16 pixels a degree.
         folder: of the recordings; None takes "panoramas" in the dataset's own.
@@ -103,6 +103,7 @@ class _Drawing:
         self._env: Any = env.unwrapped
         self._episode, self._steps, self._cube = episode, steps, cube
         self._profile = self._env.describe()["profile"]
+        self._beside = self._env.task.views(None) if self._env.task.cameras else ()
         total = PER_STEP * steps + 1
         # What is absent in the first frame is absent for good.
         rows = {k: v[0] for k, v in self._at(np.zeros(env.num_envs, int), 0).items() if not np.isnan(v[0]).any()}
@@ -115,6 +116,8 @@ class _Drawing:
         state = self._env.within({k: v[rows] for k, v in self._episode.snapshots.items()}, actions, part / PER_STEP)
         found = {key: state[key] for key in KEPT if key in state}
         found["grip"] = (actions[:, -1:] + 1) / 2
+        for view in self._beside:
+            found[f"camera/{view.name}"] = self._env.draw(view.camera, view.width, view.height, look=self._profile)
         return found | {f"sight/{phrase}": direction for phrase, direction in self._env.sights().items()}
 
     def frames(self) -> Iterator[NDArray[np.uint8]]:

@@ -166,7 +166,7 @@ class BatchEnv(gym.vector.VectorEnv[dict[str, NDArray[Any]], NDArray[np.float32]
         self.physics.id("camera", self._shown.camera)
         self._renderer = _renderer(self.physics, self.profile, self._views, num_threads)
         self._show = _renderer(self.physics, PROFILES["standard"], [self._shown], num_threads)
-        self._other: tuple[tuple[Profile, int, int], Renderer] | None = None
+        self._others: dict[tuple[Profile, int, int], Renderer] = {}
         self._viewer: Any = None
 
         self._parts = tuple(self.task.parts())
@@ -287,9 +287,9 @@ class BatchEnv(gym.vector.VectorEnv[dict[str, NDArray[Any]], NDArray[np.float32]
         del kwargs
         self._renderer.close()
         self._show.close()
-        if self._other is not None:
-            self._other[1].close()
-            self._other = None
+        for renderer in self._others.values():
+            renderer.close()
+        self._others = {}
         if self._viewer is not None:
             self._viewer.close()
             self._viewer = None
@@ -315,16 +315,16 @@ class BatchEnv(gym.vector.VectorEnv[dict[str, NDArray[Any]], NDArray[np.float32]
         return self._artist(view, profile_named(look or "standard")).draw([view], ids)["render", modality]
 
     def _artist(self, view: View, look: Profile) -> Renderer:
-        """The renderer for a picture; the newest one that is not `render`'s own is kept for the next picture."""
+        """The renderer for a picture; besides `render`'s own, the two newest are kept for further pictures."""
         shown = self._shown
         if look == PROFILES["standard"] and (view.width, view.height) == (shown.width, shown.height):
             return self._show
         key = (look, view.width, view.height)
-        if self._other is None or self._other[0] != key:
-            if self._other is not None:
-                self._other[1].close()
-            self._other = key, _renderer(self.physics, look, [view], 1)
-        return self._other[1]
+        if key not in self._others:
+            if len(self._others) == 2:
+                self._others.pop(next(iter(self._others))).close()
+            self._others[key] = _renderer(self.physics, look, [view], 1)
+        return self._others[key]
 
     def stagger(self) -> None:
         """Spread the simulations evenly over the time limit, so that a batch of experience holds every phase of an episode."""

@@ -189,6 +189,11 @@ class Eye:
         )
 
 
+def observed_as(camera: str) -> str:
+    """Key of a camera's picture among observations: its name within what it is part of; "arm/wrist" -> "wrist"."""
+    return camera.rsplit("/", 1)[-1]
+
+
 def first_gaze(draw: Draw) -> NDArray[np.float64]:
     """Where an eye looks at first: azimuth +-90, elevation +-15 degrees. (n, 2), rad."""
     return draw.uniform(np.radians([-90, -15]), np.radians([90, 15]), (2,))

@@ -35,7 +35,7 @@ from envs.batching import (
     remasked,
     reset_mode,
 )
-from envs.eye import FIXATED, FOVEAL_PYRAMID, HOLD, PROJECTIONS, angle_between, first_gaze, widen
+from envs.eye import FIXATED, FOVEAL_PYRAMID, HOLD, PROJECTIONS, angle_between, first_gaze, observed_as, widen
 from envs.kinematics import chain
 from envs.streams import Streams
 from perception.recording import MARKER, PER_STEP, Film, Recording, Recordings
@@ -51,7 +51,7 @@ _COMPASS = np.sign(_COMPASS) * (np.abs(_COMPASS) > 1e-6)
 ACTIONS: dict[str, tuple[float, ...]] = {"box": (), "directions_9": (10.0,), "directions_25": (10.0, 3.0, 1.0)}
 FELT = ("joints", "tool", "opening")
 WIDE = np.radians(50.0)
-SIGHT = "sight/"
+SIGHT, CAMERA = "sight/", "camera/"
 
 
 def turns(actions: str) -> NDArray[np.float64]:
@@ -72,6 +72,8 @@ class BatchReplay(gym.vector.VectorEnv[Arrays, NDArray[Any], NDArray[Any]]):
     rightmost and leftmost azimuth so far, rad; of "joints" (dof,) rad, "tool" (3,) m and "opening" (1,) those that were
     recorded; "target" (64,) embedding of the instruction.
 
+    With `cameras`, their recorded pictures are observed instead of the pyramid, whatever the eye does.
+
     Action: rates (2,) in [-1, 1], 1 is `max_speed`; or one of 9 or 25: eight directions by 10 (or 3 or 1) degrees, and to stay.
 
     Reward: clip(1 - angle(gaze, target) / 50 degrees, 0, 1); 0 where there is no target. What EyeRobot rewards, how well the
@@ -90,6 +92,7 @@ class BatchReplay(gym.vector.VectorEnv[Arrays, NDArray[Any], NDArray[Any]]):
             visual search, "none" knows no target.
         latency: frames by which the picture is older than what is felt.
         resolution, fovs, projection: of the eye's pyramid, as for `envs.eye.Eye`.
+        cameras: names of cameras that were recorded beside the panoramas, to be observed instead of the pyramid.
         actions: "box", "directions_9" or "directions_25".
         smoothing: share of the last turn in the present one, in [0, 1).
         max_speed: of the eye, degrees per second.
@@ -118,6 +121,7 @@ class BatchReplay(gym.vector.VectorEnv[Arrays, NDArray[Any], NDArray[Any]]):
         resolution: int = 40,
         fovs: Sequence[float] = FOVEAL_PYRAMID,
         projection: str = "pinhole",
+        cameras: Sequence[str] = (),
         actions: str = "box",
         smoothing: float = 0.0,
         max_speed: float = 150.0,
@@ -137,6 +141,7 @@ class BatchReplay(gym.vector.VectorEnv[Arrays, NDArray[Any], NDArray[Any]]):
         self._turns = None if actions == "box" else np.radians(turns(actions))
         self._reach = np.radians(max_speed) * self.control_dt
         self._fovs, self._resolution, self._projection, self._elevation = tuple(fovs), resolution, projection, elevation
+        self._views = self._find_views(cameras)
         self._sights, self._robot = self._find_sights(), robot
         self.render_mode, self.spec = render_mode, None
         self._autoreset = reset_mode(autoreset_mode)
@@ -254,8 +259,8 @@ class BatchReplay(gym.vector.VectorEnv[Arrays, NDArray[Any], NDArray[Any]]):
 
     @property
     def fovs(self) -> tuple[float, ...]:
-        """Degrees across each level of the pyramid."""
-        return self._fovs
+        """Degrees across each level of the pyramid; a camera that is no eye is laid over the widest of it."""
+        return (FOVEAL_PYRAMID[-1],) * len(self._views) or self._fovs
 
     def columns(self, name: str) -> list[NDArray[Any]]:
         """A column of every recording, (F, ...) each; empty where one lacks it."""
@@ -286,6 +291,14 @@ class BatchReplay(gym.vector.VectorEnv[Arrays, NDArray[Any], NDArray[Any]]):
 
     # -- inside --------------------------------------------------------------------------------------------------------
 
+    def _find_views(self, cameras: Sequence[str]) -> tuple[str, ...]:
+        """Names of the views that are observed instead of the pyramid."""
+        recorded = {c.removeprefix(CAMERA) for c in self._recordings[0].columns if c.startswith(CAMERA)}
+        for name in map(observed_as, cameras):
+            if any(CAMERA + name not in r.columns for r in self._recordings):
+                raise UnknownNameError("recorded camera", name, recorded)
+        return tuple(map(observed_as, cameras))
+
     def _find_sights(self) -> tuple[str, ...]:
         found = {c.removeprefix(SIGHT): None for r in self._recordings for c in r.columns if c.startswith(SIGHT)}
         if self._target == "any" and not found:
@@ -301,9 +314,9 @@ class BatchReplay(gym.vector.VectorEnv[Arrays, NDArray[Any], NDArray[Any]]):
 
     def _observation_space(self) -> spaces.Dict:
         side, columns = self._resolution, self._recordings[0].columns
-        members: dict[str, spaces.Space[Any]] = {
-            f"eye_{level}": spaces.Box(0, 255, (side, side, 3), np.uint8) for level in range(len(self._fovs))
-        }
+        shapes = {name: columns[CAMERA + name].shape[1:] for name in self._views}
+        shapes = shapes or {f"eye_{level}": (side, side, 3) for level in range(len(self._fovs))}
+        members: dict[str, spaces.Space[Any]] = {name: spaces.Box(0, 255, shape, np.uint8) for name, shape in shapes.items()}
         members |= {k: spaces.Box(-10, 10, columns[k].shape[1:], np.float32) for k in FELT if k in columns}
         members |= {k: spaces.Box(-10, 10, (2,), np.float32) for k in ("gaze", "explored")}
         return spaces.Dict({**members, "target": spaces.Box(-1, 1, (EMBEDDING_SIZE,), np.float32)})
@@ -386,16 +399,19 @@ class BatchReplay(gym.vector.VectorEnv[Arrays, NDArray[Any], NDArray[Any]]):
         return self._film(i)[max(0, int(self._frame[i]) - self._latency)]
 
     def _observe(self) -> Arrays:
-        seen = np.stack([self._foveator.look(self._picture(i), self._gaze[i]) for i in range(self.num_envs)])
-        obs: Arrays = {f"eye_{level}": np.ascontiguousarray(seen[:, level]) for level in range(len(self._fovs))}
+        obs = {name: self._now(CAMERA + name, self._latency) for name in self._views} or self._pyramid()
         for key in FELT:
             if key in self.single_observation_space.spaces:  # type: ignore[attr-defined]
                 obs[key] = self._now(key).astype(np.float32)
         obs |= {"gaze": self._gaze.astype(np.float32), "explored": self._explored.astype(np.float32)}
         return {**obs, "target": embed(self._instructions())}
 
-    def _now(self, column: str) -> NDArray[Any]:
-        pairs = zip(self._episode, self._frame, strict=True)
+    def _pyramid(self) -> Arrays:
+        seen = np.stack([self._foveator.look(self._picture(i), self._gaze[i]) for i in range(self.num_envs)])
+        return {f"eye_{level}": np.ascontiguousarray(seen[:, level]) for level in range(len(self._fovs))}
+
+    def _now(self, column: str, latency: int = 0) -> NDArray[Any]:
+        pairs = zip(self._episode, np.maximum(self._frame - latency, 0), strict=True)
         return np.stack([self._recordings[e].columns[column][f] for e, f in pairs])
 
     def _instructions(self) -> list[str]:
@@ -435,7 +451,7 @@ class BatchReplay(gym.vector.VectorEnv[Arrays, NDArray[Any], NDArray[Any]]):
             last = len(self._recordings[episode]) - 1
             valid.append(rows[i] <= last)
             for name, values in columns.items():
-                if not name.startswith(SIGHT):
+                if not name.startswith((SIGHT, CAMERA)):
                     out.setdefault(name, []).append(values[np.minimum(rows[i], last)])
         return {**{k: np.stack(v) for k, v in out.items()}, "valid": np.stack(valid)}
 

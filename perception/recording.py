@@ -21,6 +21,7 @@ from typing import Any
 import av
 import av.error
 import numpy as np
+from av.video.reformatter import Interpolation, VideoReformatter
 from numpy.typing import NDArray
 
 from assets.errors import InvalidValueError, SaccadeError
@@ -95,6 +96,8 @@ class Film:
             raise RecordingError(f"{file} does not tell how many frames a second it has")
         self._rate, self._tick = self._stream.average_rate, self._stream.time_base
         self._frames: Any = self._container.decode(self._stream)
+        # One for all frames: what it sets up for a size takes longer than a frame.
+        self._to_rgb = VideoReformatter()
         self._at, self._last = -1, np.empty((0, 0, 3), np.uint8)
 
     def __len__(self) -> int:
@@ -121,7 +124,8 @@ class Film:
             raise RecordingError(f"{self._file} ends before frame {number}; {self._count} were expected") from error
         except av.error.FFmpegError as error:
             raise RecordingError(f"{self._file} is damaged near frame {number}: {error}") from error
-        self._at, self._last = number, np.asarray(frame.to_ndarray(format="rgb24"), np.uint8)
+        picture = self._to_rgb.reformat(frame, format="rgb24", interpolation=Interpolation.BILINEAR)
+        self._at, self._last = number, np.asarray(picture.to_ndarray(), np.uint8)
         return self._last
 
     def _number(self, frame: Any) -> int:

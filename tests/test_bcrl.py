@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from agents import checkpoint
 from agents.augment import Jitter
-from agents.bcrl import BCRLLearner, Rollout, advantages
+from agents.bcrl import AHEAD_GAZE, BCRLLearner, Rollout, advantages
 from agents.config import load
 from agents.evaluate import main as evaluate
 from agents.make import make_env, make_learner
@@ -151,15 +151,16 @@ def test_search_passes_on_to_eye_and_hand_bit_for_bit(tmp_path: Path) -> None:
     assert not same(shared, weights(eye_only.hand))
 
 
-@pytest.mark.parametrize("gaze", ["random", "still", "oracle"])
+@pytest.mark.parametrize("gaze", ["random", "fixed", "oracle"])
 def test_other_gazes_leave_the_eye_as_it_is(gaze: str) -> None:
-    agent = learner(gaze=gaze)
+    agent = learner(replay(max_episode_steps=20), gaze=gaze)
     eye, hand = weights(agent.eye), weights(agent.hand)
     agent.advance(1)
     assert same(eye, weights(agent.eye))
     assert not same(hand, weights(agent.hand))
-    if gaze == "still":
-        assert (agent.rollout().turns == 24).all()
+    if gaze == "fixed":
+        left = agent.rollout().seen.gaze[:, -1].numpy() - AHEAD_GAZE
+        assert np.abs(left).max() < np.radians(1.5)
 
 
 @pytest.mark.parametrize("reward", ["path", "joint"])
@@ -197,10 +198,31 @@ def test_a_plan_is_steered_a_little_ahead() -> None:
             moved = agent.scales.unit(torch.from_numpy((ahead - ahead[:1]).astype(np.float32)))
             return torch.cat([moved, torch.ones(30, 1)], dim=1)[None]
 
-    agent.hand = Knows()  # type: ignore[assignment]
+    agent.hand, agent._wait = Knows(), 0  # type: ignore[assignment]
     obs, _ = env.reset(seed=1)
     action = agent.act(obs)
     np.testing.assert_allclose(action[0, 2:9], np.clip((ahead[4] - ahead[0]) / 2 / 0.1, -1, 1), atol=1e-5)
+
+
+def test_the_arm_waits_while_the_eye_searches() -> None:
+    env = replay(2)
+    agent, obs = learner(env, wait=3, seed=1), env.reset(seed=1)[0]
+    waited = [agent.act(obs) for _ in range(3)]
+    assert all((action[:, 2:9] == 0).all() for action in waited)
+    np.testing.assert_allclose(waited[0][:, 9:], np.clip(2 * obs["opening"] - 1, -1, 1), atol=1e-6)
+    assert (agent.act(obs)[:, 2:9] != 0).any(axis=1).all()
+    agent.reset(np.array([True, False]))
+    again = agent.act(obs)[:, 2:9] != 0
+    assert again.any(axis=1).tolist() == [False, True]
+
+
+def test_a_frozen_eye_looks_around_and_learns_nothing() -> None:
+    agent = learner(gaze="frozen", warmup_steps=1)
+    eye, hand = weights(agent.eye), weights(agent.hand)
+    agent.advance(1)
+    assert same(eye, weights(agent.eye))
+    assert not same(hand, weights(agent.hand))
+    assert len(agent.rollout().turns.unique()) > 3
 
 
 def test_resuming_is_exact(tmp_path: Path) -> None:

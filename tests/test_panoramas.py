@@ -15,7 +15,7 @@ from agents import panoramas
 from agents.collect import main as collect
 from agents.dataset import DatasetError, Demonstrations
 from agents.panoramas import bring_in, film
-from assets.errors import InvalidValueError
+from assets.errors import InvalidValueError, UnknownNameError
 from envs.kinematics import chain
 from envs.replay import BatchReplay
 from perception.recording import MARKER, RecordingError, Recordings
@@ -66,6 +66,30 @@ def test_between_two_steps_the_same_physics_went_on(dataset: Path) -> None:
     with pytest.raises(InvalidValueError, match="share must be"):
         inner.within(rows, episode.action[3:4], 0.33)
     env.close()
+
+
+def test_pictures_of_other_cameras_are_what_the_task_observes(dataset: Path) -> None:
+    demonstrations, cameras = Demonstrations(dataset), ["front", "arm/wrist"]
+    env = make(2, cameras=cameras, camera_resolution=16)
+    folder = film(env, demonstrations, WIDTH, dataset / "beside", show=False)
+    env.close()
+    observing: Any = gym.make_vec(
+        "Saccade/EStop-v0", 1, vectorization_mode="vector_entry_point", cameras=cameras, camera_resolution=16
+    )
+    observing.reset(seed=0)
+    assert [k for k in observing.single_observation_space if "eye" in k] == []
+    replay = BatchReplay(folder, 1, cameras=cameras, pause=0, max_episode_steps=4, chunk=5)
+    obs, info = replay.reset(options={"episode": 1, "frame": 0})
+    assert [k for k in info["chunk"] if "camera" in k] == []
+    for t in range(3):
+        state = observing.unwrapped.restore({k: v[t : t + 1] for k, v in demonstrations[1].snapshots.items()})
+        for name in ("front", "wrist"):
+            np.testing.assert_array_equal(obs[name], state[name])
+        obs, *_ = replay.step(np.ones((1, 2)))
+    with pytest.raises(UnknownNameError, match="front"):
+        BatchReplay(folder, 1, cameras=["side"])
+    for one in (observing, replay):
+        one.close()
 
 
 def test_an_interrupted_film_goes_on(dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,7 +22,7 @@ _NAME = re.compile(r"([A-Za-z0-9_-]+/)*[A-Za-z0-9_-]+-v\d+")
 # Arguments of an environment that change how many run and what is seen, but not what happens.
 VECTOR_ONLY = {"autoreset_mode", "num_envs", "vectorization_mode", "num_threads", "first_index", "dump_folder"}
 _LOOKS = {"render_mode", "profile", "observe", "modalities", "image_size", "camera", "width", "height"}
-_EYE = {"resolution", "fovs", "projection"}
+_EYE = {"resolution", "fovs", "projection", "cameras", "camera_resolution"}
 _FREE = VECTOR_ONLY | _LOOKS | _EYE | {"max_episode_steps", "reward", "task"}
 
 Env = VectorEnv[Any, Any, Any]

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from assets import Prop
 from assets.errors import InvalidValueError
-from envs.eye import FOVEAL_PYRAMID, Eye, direction_to, geoms_of, hide, widen
+from envs.eye import FOVEAL_PYRAMID, Eye, direction_to, geoms_of, hide, observed_as, widen
 from envs.physics import Ids, Physics
 from envs.render import View
 from envs.scene import Scene
@@ -35,6 +35,8 @@ class ArcTask(Task):
         fovs: levels of the pyramid, degrees, fovea first.
         projection: "pinhole" or "fisheye".
         randomise_light: draw the light's strength from 0.6 to 1.2 of its own.
+        cameras: names of cameras, such as "front" and "arm/wrist", that are observed instead of the eye's pyramid.
+        camera_resolution: pixels a side of their pictures.
     """
 
     control_dt: ClassVar[float] = 1 / 15
@@ -50,6 +52,8 @@ class ArcTask(Task):
     fovs: Sequence[float] = FOVEAL_PYRAMID
     projection: str = "pinhole"
     randomise_light: bool = False
+    cameras: Sequence[str] = ()
+    camera_resolution: int = 80
 
     def __post_init__(self) -> None:
         self.eye = Eye(pos=self.stand, fovs=tuple(self.fovs), resolution=self.resolution, projection=self.projection)
@@ -70,7 +74,10 @@ class ArcTask(Task):
             scene.attach(f"props/{prop.name}.xml", prop.name, (0, 0, -2), joint="mocap")
 
     def views(self, image_size: int | None) -> Sequence[View]:
-        """The pyramid; another `image_size` resizes every level."""
+        """The pyramid, or the cameras instead; another `image_size` resizes every view."""
+        if self.cameras:
+            side = image_size or self.camera_resolution
+            return [View(observed_as(camera), camera, side, side) for camera in self.cameras]
         if image_size is not None:
             return Eye(self.eye.name, self.eye.pos, self.eye.fovs, image_size, self.projection).views
         return self.eye.views

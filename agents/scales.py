@@ -1,0 +1,51 @@
+"""What an arm feels, and how far it moves, as numbers that a network likes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+# What hardly moves is not blown up beyond this many times, rad.
+_LEAST = 1e-3
+
+
+class Scales(nn.Module):
+    """What is felt, centred and scaled, and how far joints move within a chunk; fitted once to the recordings.
+
+    Args:
+        felt: numbers that are felt.
+        dof: joints.
+    """
+
+    def __init__(self, felt: int, dof: int) -> None:
+        super().__init__()
+        self.mean: torch.Tensor
+        self.std: torch.Tensor
+        self.step: torch.Tensor
+        for name, value in (("mean", torch.zeros(felt)), ("std", torch.ones(felt)), ("step", torch.ones(dof))):
+            self.register_buffer(name, value)
+
+    def fit(self, joints: list[NDArray[Any]], opening: list[NDArray[Any]] | None, chunk: int) -> None:
+        """Take the scales from recordings, (F, dof) and (F, 1) each."""
+        rows = [np.concatenate([j, o], axis=1) for j, o in zip(joints, opening, strict=True)] if opening else joints
+        felt = np.concatenate(rows)
+        self.mean.copy_(torch.from_numpy(felt.mean(axis=0)))
+        self.std.copy_(torch.from_numpy(np.maximum(felt.std(axis=0), _LEAST)))
+        moved = np.concatenate([j[chunk // 2 :] - j[: -(chunk // 2)] for j in joints if len(j) > chunk // 2])
+        self.step.copy_(torch.from_numpy(np.maximum(moved.std(axis=0), _LEAST)))
+
+    def felt(self, x: torch.Tensor) -> torch.Tensor:
+        """What is felt, for the networks."""
+        return (x - self.mean) / self.std
+
+    def unit(self, moved: torch.Tensor) -> torch.Tensor:
+        """Moves of joints (..., dof), rad, for the hand."""
+        return moved / self.step
+
+    def joints(self, said: torch.Tensor) -> torch.Tensor:
+        """Moves of joints, rad, from what the hand says (..., dof + 1)."""
+        return said[..., :-1] * self.step

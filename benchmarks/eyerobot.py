@@ -1,0 +1,309 @@
+"""EyeRobot in MuJoCo: trains pairs of eye and hand beside their baselines, and lets all act in the same episodes.
+
+    python -m benchmarks.eyerobot --tasks estop --searchers bcrl --policies bcrl,random_gaze --seeds 0    makes cells
+    python -m benchmarks.eyerobot --publish                     writes docs/results/eyerobot.json from all that are there
+
+A cell is a task, a policy and a seed. What is there already is not made again: an interrupted call goes on when it is repeated.
+Everyone learns from the same demonstrations, as many steps, with networks of one size:
+
+    bcrl           eye by BC-RL from visual search on, hand by imitation
+    uniform        the same with one level of 116 degrees, of as many pixels as the pyramid has
+    no_rl, no_avp  the eye stays as visual search left it; BC-RL from nothing
+    random_gaze, fixed_gaze, oracle_gaze    the hand alone, under another's gaze; the oracle's reads the simulator
+    exo, wrist, wrist_exo    the hand alone, from cameras of 80 x 80 pixels that do not look around
+
+Success, progress and errors are of the task, in closed loop, greedily; "sampled" draws the eye's turns. Search is measured in
+panoramas of demonstrations that training never saw: success is to fixate what is asked for within 5 degrees for half a second.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from agents import checkpoint, collect, evaluate, gaze, train
+from agents.base import OraclePolicy
+from agents.config import load
+from agents.make import make_env, make_learner
+from agents.panoramas import FOLDER
+from agents.rollout import Episode, Record, rollout
+from agents.run import Run, write_json
+from agents.show import say, table
+from agents.statistics import bootstrap, wilson
+from assets.errors import InvalidValueError, UnknownNameError
+from benchmarks import results
+from benchmarks.results import Row
+from perception.recording import MARKER
+
+TASKS = ("estop", "eraser_stand", "towel_bucket", "brush_handoff", "screwdriver_reorient")
+# Seeds of demonstrations that only search is measured in, and of episodes in closed loop; training draws none of them.
+HELD_OUT, FIRST_EPISODE = 500_000, 1_000_000
+CAMERAS = ("front", "arm/wrist")
+ONE_LEVEL = ("env.fovs=[116.1]", "env.resolution=72")  # 5184 pixels; three levels of 40 x 40 have 4800
+
+
+@dataclass(frozen=True)
+class Policy:
+    """How a policy differs from `bcrl`.
+
+    Attributes:
+        overrides: of its training.
+        search: the visual search that it begins with: "pyramid", "uniform" or "" for none.
+    """
+
+    overrides: tuple[str, ...] = ()
+    search: str = "pyramid"
+
+
+POLICIES = {
+    "bcrl": Policy(),
+    "uniform": Policy(ONE_LEVEL, "uniform"),
+    "no_rl": Policy(("agent.gaze=frozen",)),
+    "no_avp": Policy(search=""),
+    "random_gaze": Policy(("agent.gaze=random",)),
+    "fixed_gaze": Policy(("agent.gaze=fixed",)),
+    "oracle_gaze": Policy(("agent.gaze=oracle",)),
+    "exo": Policy(("agent.gaze=fixed", "env.cameras=[front]"), ""),
+    "wrist": Policy(("agent.gaze=fixed", "env.cameras=[arm/wrist]"), ""),
+    "wrist_exo": Policy(("agent.gaze=fixed", "env.cameras=[front,arm/wrist]"), ""),
+}
+SEARCHES: dict[str, tuple[str, ...]] = {"pyramid": (), "uniform": ONE_LEVEL}
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Where everything is kept, and how much of it is made.
+
+    Attributes:
+        folder: of runs and cells.
+        demonstrations, held_out: of each task.
+        episodes: of each cell.
+        overrides: further ones for all trainings.
+    """
+
+    folder: Path = Path("outputs/eyerobot")
+    demonstrations: int = 100
+    held_out: int = 16
+    episodes: int = 96
+    overrides: tuple[str, ...] = ()
+
+    def recordings(self, task: str, held_out: bool = False) -> Path:
+        """Panoramas of a task's demonstrations, collected where they are missing."""
+        name = f"eyerobot/{task.replace('_', '')}{'-held' if held_out else ''}-v0"
+        place = self.folder / "datasets" / name / FOLDER
+        if not (place / MARKER).is_file():
+            count, seed = (self.held_out, HELD_OUT) if held_out else (self.demonstrations, 1)
+            collect.main(
+                [f"env={task}", f"n={count}", f"seed={seed}", "noise=0.1", "panoramas=960", f"name={name}",
+                 f"env.cameras=[{','.join(CAMERAS)}]", f"folder={self.folder / 'datasets'}"]
+            )  # fmt: skip
+        return place
+
+    def trained(self, name: str, seed: int, arguments: Sequence[str]) -> Run:
+        """A finished run: new, resumed, or already there."""
+        place = self.folder / name
+        if not checkpoint.names(place / "checkpoints"):
+            return train.main([*arguments, f"seed={seed}", "logger=jsonl", f"run={place}", *self.overrides])
+        run = Run.open(place)
+        done = int(checkpoint.names(run.checkpoints)[-1]) >= run.config.steps
+        return run if done else train.main([f"resume={place}"])
+
+    def searcher(self, task: str, kind: str, seed: int) -> Run:
+        """An eye that has learned visual search in a task's panoramas."""
+        arguments = ["experiment=eyerobot_search", f"env=replay_{task}", f"env.recordings={self.recordings(task)}"]
+        return self.trained(f"{task}/search-{kind}-{seed}", seed, [*arguments, *SEARCHES[kind]])
+
+    def pair(self, task: str, name: str, seed: int) -> Run:
+        """A trained policy."""
+        policy = POLICIES[name]
+        arguments = ["experiment=eyerobot_cpu", f"env=replay_{task}", f"env.recordings={self.recordings(task)}"]
+        if policy.search:
+            arguments.append(f"agent.start={self.searcher(task, policy.search, seed).folder}")
+        return self.trained(f"{task}/{name}-{seed}", seed, [*arguments, *policy.overrides])
+
+    def cell(self, task: str, name: str, seed: int) -> dict[str, Any]:
+        """What a policy reached in closed loop, a number for every episode."""
+        file = self.folder / task / f"{name}-{seed}" / "cell.json"
+        if not file.is_file():
+            run = self.pair(task, name, seed)
+            found = {"minutes": run.metrics()[-1]["seconds"] / 60, "steps": int(run.config.steps), **self.act(run)}
+            write_json(file, found)
+        return json.loads(file.read_text())
+
+    def act(self, run: Run, **more: Any) -> dict[str, Any]:
+        """Let a trained pair act in its task; `more` are further arguments of the environment."""
+        config = evaluate.policy_config(load("evaluate", [f"run={run.folder}"]))
+        env = make_env(config, min(32, self.episodes), "disabled", **more)
+        try:
+            policy, source = evaluate.load_policy(run, env)
+            dt = env.unwrapped.task.control_dt  # type: ignore[attr-defined]
+            seeds = range(FIRST_EPISODE, FIRST_EPISODE + self.episodes)
+            greedy, sampled = (
+                rollout(env, policy, seeds, deterministic=d, record=Record(snapshots=False)) for d in (True, False)
+            )
+        finally:
+            env.close()
+        return {"checkpoint": source, **measured(greedy, dt), "sampled": [e.succeeded for e in sampled]}
+
+    def search_cell(self, task: str, name: str, seed: int) -> dict[str, Any]:
+        """What an eye finds in panoramas that nobody learned from: a number for every search."""
+        file = self.folder / task / f"search-cell-{name}-{seed}.json"
+        if not file.is_file():
+            write_json(file, self.look(task, name, seed))
+        return json.loads(file.read_text())
+
+    def look(self, task: str, name: str, seed: int) -> dict[str, Any]:
+        """Let an eye search: a trained one ("bcrl" and "uniform", before BC-RL), a random walk or the oracle."""
+        run = self.searcher(task, "uniform" if name == "uniform" else "pyramid", seed)
+        config = run.config.copy()
+        if name == "random_gaze":
+            config.agent.gaze = "random"
+        config.env.recordings = str(self.recordings(task, held_out=True))
+        config.env.max_episode_steps = 130
+        learner = make_learner(config, make_env(config, int(config.num_envs), "same_step"))
+        learner.load_policy(checkpoint.load_last(run.checkpoints)[1]["learner"])
+        config.env.actions = "box"
+        env = make_env(config, min(32, self.episodes), "disabled")
+        actor = OraclePolicy(env) if name == "oracle_gaze" else learner
+        seeds, dt = range(FIRST_EPISODE, FIRST_EPISODE + self.episodes), env.unwrapped.control_dt  # type: ignore[attr-defined]
+        found: dict[str, Any] = {}
+        for key, greedy in (("success", True), ("sampled", False)):
+            episodes = rollout(env, actor, seeds, deterministic=greedy, record=Record(snapshots=False))
+            found[key] = [e.succeeded for e in episodes]
+            if greedy:
+                found["seconds_to_fixate"] = [number(gaze.seconds_to_fixate(e.state["gaze_error"], dt)) for e in episodes]
+        env.close()
+        return {**found, "minutes": run.metrics()[-1]["seconds"] / 60, "steps": int(run.config.steps)}
+
+
+def number(value: float) -> float | None:
+    """A finite number; None for what never happened."""
+    return float(value) if np.isfinite(value) else None
+
+
+def measured(episodes: Sequence[Episode], dt: float) -> dict[str, Any]:
+    """Outcomes of episodes in closed loop: lists with an entry for each, None for what never happened."""
+    out: dict[str, list[Any]] = {}
+    for episode in episodes:
+        state = episode.state
+        error, target = state["gaze_error"], state["target_direction"]
+        spread, quiet = gaze.stability(state["gaze"], dt)
+        found = {
+            "success": episode.succeeded,
+            "progress": float(state["progress"].max()),
+            "final_error_cm": 100 * float(state["to_goal" if "to_goal" in state else "distance"][-1]),
+            "seconds_to_fixate": number(gaze.seconds_to_fixate(error, dt)),
+            "on_target": float(np.mean(error < gaze.ON_TARGET)),
+            "gaze_speed_sd_deg_s": spread,
+            "quiet_steps": quiet,
+            "switch_lag_s": number(gaze.switch_lag(error, target, dt)),
+            "tracking_error_deg": number(gaze.tracking_error(error, target, dt)),
+            "gaze_leads_hand_s": number(gaze.gaze_leads_hand(error, state["tool"], state["distance"], dt)),
+        }
+        for key, value in found.items():
+            out.setdefault(key, []).append(value)
+    return out
+
+
+def share_row(name: str, metric: str, outcomes: Sequence[bool], seeds: tuple[int, ...]) -> Row:
+    """A share of episodes with its Wilson interval."""
+    low, high = wilson(sum(outcomes), len(outcomes))
+    return Row(name, metric, float(np.mean(outcomes)), low, high, len(outcomes), seeds)
+
+
+def rows(name: str, cells: Sequence[dict[str, Any]], seeds: tuple[int, ...]) -> list[Row]:
+    """Rows of the cells of a name, one for each seed, all their episodes together; means with bootstrap intervals.
+
+    Of what not every episode has, such as a time to fixate, the mean is over those that have it; "fixated" is their share.
+    """
+    pooled = {k: [v for c in cells for v in c[k]] for k, values in cells[0].items() if isinstance(values, list)}
+    out = [share_row(name, "success_rate", pooled.pop("success"), seeds)]
+    out.append(share_row(name, "success_rate_sampled", pooled.pop("sampled"), seeds))
+    out.append(share_row(name, "fixated", [v is not None for v in pooled["seconds_to_fixate"]], seeds))
+    for metric, values in pooled.items():
+        there = [v for v in values if v is not None]
+        if there:
+            out.append(Row(name, metric, float(np.mean(there)), *bootstrap(there), len(there), seeds))
+    minutes = [c["minutes"] for c in cells]
+    out.append(Row(name, "training_minutes", float(np.mean(minutes)), min(minutes), max(minutes), len(minutes), seeds))
+    return out
+
+
+SEARCHERS = ("bcrl", "uniform", "random_gaze", "oracle_gaze")
+
+
+def gathered(folder: Path) -> list[Row]:
+    """Rows of every cell under a folder.
+
+    Raises:
+        InvalidValueError: there is none.
+    """
+    out: list[Row] = []
+    for name in SEARCHERS:
+        files = sorted(folder.glob(f"*/search-cell-{name}-*.json"))
+        if files:
+            out += rows(f"search/{name}", [json.loads(f.read_text()) for f in files], _seeds(f.stem for f in files))
+    for task in TASKS:
+        for name in POLICIES:
+            files = sorted((folder / task).glob(f"{name}-*/cell.json"))
+            if files:
+                found = [json.loads(f.read_text()) for f in files]
+                out += rows(f"{task}/{name}", found, _seeds(f.parent.name for f in files))
+    if not out:
+        raise InvalidValueError(f"{folder} has no cells yet: run python -m benchmarks.eyerobot --tasks ... first")
+    return out
+
+
+def _seeds(names: Iterable[str]) -> tuple[int, ...]:
+    return tuple(sorted({int(name.rsplit("-", 1)[1]) for name in names}))
+
+
+def _chosen(text: str, known: Iterable[str], kind: str) -> list[str]:
+    names = text.split(",") if text else []
+    for name in names:
+        if name not in known:
+            raise UnknownNameError(kind, name, known)
+    return names
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.eyerobot", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--tasks", default="", help=f"with commas: {', '.join(TASKS)}")
+    parser.add_argument("--policies", default="", help=f"with commas: {', '.join(POLICIES)}")
+    parser.add_argument("--searchers", default="", help=f"whose search is measured: {', '.join(SEARCHERS)}")
+    parser.add_argument("--seeds", default="0", help="of the trainings, with commas")
+    parser.add_argument("--episodes", type=int, default=96, help="of each cell")
+    parser.add_argument("--demonstrations", type=int, default=100, help="of each task")
+    parser.add_argument("--held-out", type=int, default=16, help="demonstrations of each task that search is measured in")
+    parser.add_argument("--folder", type=Path, default=Bench.folder)
+    parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="overrides of all trainings")
+    parser.add_argument("--publish", action="store_true", help="write docs/results/eyerobot.json")
+    arguments = parser.parse_args(argv)
+    bench = Bench(
+        arguments.folder, arguments.demonstrations, arguments.held_out, arguments.episodes, tuple(arguments.set)
+    )  # fmt: skip
+    seeds = [int(seed) for seed in arguments.seeds.split(",")]
+    for task in _chosen(arguments.tasks, TASKS, "task"):
+        for seed in seeds:
+            for name in _chosen(arguments.searchers, SEARCHERS, "searcher"):
+                bench.search_cell(task, name, seed)
+            for name in _chosen(arguments.policies, POLICIES, "policy"):
+                say(f"{task}/{name}, seed {seed}: {np.mean(bench.cell(task, name, seed)['success']):.1%} succeeded")
+    found = gathered(arguments.folder)
+    shown = [r for r in found if r.metric in ("success_rate", "seconds_to_fixate", "final_error_cm")]
+    table(("", "metric", "value", "low", "high", "n"), [(r.name, r.metric, r.value, r.low, r.high, r.n) for r in shown])
+    if arguments.publish:
+        say(f"written: {results.write('eyerobot', results.command_line('benchmarks.eyerobot', argv), found)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,72 @@
+"""The benchmark of eye and hand: cells are made once, and what is published is what they hold."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from agents.rollout import Episode
+from assets import asset
+from assets.errors import InvalidValueError, UnknownNameError
+from benchmarks import eyerobot
+from benchmarks.eyerobot import gathered, measured, rows
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+TINY = [
+    "steps=24", "num_envs=2", "env.max_episode_steps=12", "env.resolution=8", "agent.minibatches=2",
+    "agent.size.patch=4", "agent.decay_steps=0", "agent.wait=2",
+]  # fmt: skip
+
+
+def test_a_cell_is_made_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shipped = asset("recordings/estop/complete.json").parent
+    for name in ("estop", "estop-held"):
+        place = tmp_path / "datasets" / "eyerobot" / f"{name}-v0"
+        place.mkdir(parents=True)
+        (place / "panoramas").symlink_to(shipped)
+    call = ["--tasks", "estop", "--searchers", "bcrl,random_gaze,oracle_gaze", "--policies", "no_rl", "--episodes", "2"]
+    assert eyerobot.main([*call, "--folder", str(tmp_path), "--set", *TINY]) == 0
+    cell = tmp_path / "estop" / "no_rl-0" / "cell.json"
+    found = json.loads(cell.read_text())
+    assert all(len(v) == 2 for v in found.values() if isinstance(v, list))
+    assert all(0 <= p <= 1 for p in found["progress"])
+    oracle = json.loads((tmp_path / "estop" / "search-cell-oracle_gaze-0.json").read_text())
+    assert oracle["success"] == [True, True]
+    assert max(oracle["seconds_to_fixate"]) < 1.5
+    made = cell.stat().st_mtime_ns
+    eyerobot.main([*call, "--folder", str(tmp_path)])
+    assert cell.stat().st_mtime_ns == made
+    names = {(r.name, r.metric) for r in gathered(tmp_path)}
+    assert {("estop/no_rl", "final_error_cm"), ("search/oracle_gaze", "success_rate"), ("estop/no_rl", "progress")} <= names
+    assert "estop/no_rl, seed 0" in capsys.readouterr().err
+
+
+def test_rows_pool_the_episodes_of_all_seeds() -> None:
+    cell = {"success": [True, False], "sampled": [True, True], "seconds_to_fixate": [1.0, None], "minutes": 3.0, "steps": 5}
+    other = {**cell, "success": [True, True], "minutes": 5.0}
+    found = {r.metric: r for r in rows("x", [cell, other], (0, 1))}
+    assert (found["success_rate"].value, found["success_rate"].n, found["success_rate"].seeds) == (0.75, 4, (0, 1))
+    assert (found["seconds_to_fixate"].value, found["seconds_to_fixate"].n, found["fixated"].value) == (1.0, 2, 0.5)
+    assert (found["training_minutes"].low, found["training_minutes"].high) == (3.0, 5.0)
+
+
+def test_what_never_happened_is_told_as_nothing() -> None:
+    away, steps = np.full(11, 0.5), 10
+    state = {
+        "gaze_error": away, "target_direction": np.zeros((11, 2)), "gaze": np.zeros((11, 2)), "tool": np.zeros((11, 3)),
+        "distance": np.full(11, 0.2), "progress": np.linspace(0, 0.5, 11),
+    }  # fmt: skip
+    found = measured([Episode(0, "", np.zeros(steps, np.float32), np.zeros(steps, bool), False, False, state=state)], 1 / 15)
+    assert found["seconds_to_fixate"] == found["gaze_leads_hand_s"] == [None]
+    assert found["final_error_cm"] == [20.0]
+    assert (found["progress"], found["on_target"], found["quiet_steps"]) == ([0.5], [0.0], [1.0])
+
+
+def test_what_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UnknownNameError, match="estop"):
+        eyerobot.main(["--tasks", "stop", "--folder", str(tmp_path)])
+    with pytest.raises(InvalidValueError, match="no cells yet"):
+        eyerobot.main(["--folder", str(tmp_path)])
