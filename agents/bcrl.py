@@ -60,6 +60,7 @@ class Rollout:
         seen: what both networks saw.
         turns, logp, values, rewards: of the eye.
         last: (B,) value of what came after the last step.
+        straight: (B, T) turns straight to the target.
         wanted: (B, T, chunk, outputs) what the hand should have said.
         valid: (B, T, chunk) which of it exists and is learned.
         told: means over the episode.
@@ -71,6 +72,7 @@ class Rollout:
     values: torch.Tensor
     rewards: torch.Tensor
     last: torch.Tensor
+    straight: torch.Tensor
     wanted: torch.Tensor
     valid: torch.Tensor
     told: dict[str, float]
@@ -108,8 +110,12 @@ class BCRLLearner:
         warmup_steps, decay_steps, total_steps: the rates rise for the first, and fall along a half cosine to a hundredth in the
             last `decay_steps` of `total_steps`; 0 for no fall.
         gamma, lam, clip, value_weight: of proximal policy optimisation.
+        imitate: weight of the eye's cross-entropy with the turn straight to the recorded target, in what it met itself (DAgger,
+            Ross et al. 2011, arXiv:1011.0686); 0 leaves it to the reward.
         entropy, final_entropy: weights of the policy's entropy, before and at the end of the fall.
-        epochs, minibatches: of every rollout; minibatches are of whole episodes.
+        epochs: of every rollout.
+        minibatches: of the eye, in an epoch; of whole episodes.
+        hand_batch: steps of a minibatch of the hand.
         target_kl: mean divergence at which the eye's epochs end.
         reward_scale: rewards are multiplied by it; a path's are centimetres.
         augment: share of episodes whose pictures are changed.
@@ -126,10 +132,10 @@ class BCRLLearner:
         self, env: VectorEnv[Any, Any, Any], seed: int = 0, device: str = "auto", threads: int = 0,
         size: str | Mapping[str, Any] = "small", encoder: str = "patches", gaze: str = "learned", reward: str = "path",
         hand: bool = True, start: str | Path | None = None, start_hand: bool = True, chunk: int = 30, eye_rate: float = 1e-3,
-        hand_rate: float = 1e-3, warmup_steps: int = 5000, decay_steps: int = 0, total_steps: int = 0, gamma: float = 0.9,
-        lam: float = 0.9, clip: float = 0.2, value_weight: float = 0.5, entropy: float = 0.01, final_entropy: float = 0.003,
-        epochs: int = 4, minibatches: int = 4, target_kl: float = 0.02, reward_scale: float = 10.0, augment: float = 0.5,
-        dropout: float = 0.1, half: bool = False, wait: int = 30,
+        hand_rate: float = 3e-3, warmup_steps: int = 5000, decay_steps: int = 0, total_steps: int = 0, gamma: float = 0.9,
+        lam: float = 0.9, clip: float = 0.2, value_weight: float = 0.5, imitate: float = 0.0, entropy: float = 0.01,
+        final_entropy: float = 0.003, epochs: int = 4, minibatches: int = 4, hand_batch: int = 64, target_kl: float = 0.02,
+        reward_scale: float = 10.0, augment: float = 0.5, dropout: float = 0.1, half: bool = False, wait: int = 30,
     ) -> None:  # fmt: skip
         for name, value, known in (("gaze", gaze, GAZES), ("reward", reward, REWARDS)):
             if value not in known:
@@ -141,6 +147,8 @@ class BCRLLearner:
             raise InvalidValueError(f"reward={reward!r} is about the hand's predictions: it needs hand=true")
         if wait < 0:
             raise InvalidValueError(f"wait must be >= 0 steps, got {wait}")
+        if hand_batch < 1:
+            raise InvalidValueError(f"hand_batch must be >= 1 step, got {hand_batch}")
         if epochs < 1 or not 1 <= minibatches <= env.num_envs:
             raise InvalidValueError(
                 f"epochs must be >= 1 and minibatches in [1, {env.num_envs}], got {epochs} and {minibatches}"
@@ -154,7 +162,7 @@ class BCRLLearner:
         space = env.single_observation_space
         assert isinstance(space, spaces.Dict)
         self._levels = image_keys(space)
-        self._felt = [k for k in ("joints", "opening") if k in space.spaces]
+        self._felt = [k for k in ("joints", "opening", "explored") if k in space.spaces]
         felt, self._dof = spaces.flatdim(spaces.Dict({k: space[k] for k in self._felt})), spaces.flatdim(space["joints"])
         self.eye, self.hand = fort.make(
             space.spaces,
@@ -181,7 +189,9 @@ class BCRLLearner:
         self._schedule = warmup_steps, decay_steps, total_steps
         self._gamma, self._lam, self._clip, self._value_weight = gamma, lam, clip, value_weight
         self._entropies = entropy, final_entropy
-        self._epochs, self._minibatches, self._target_kl, self._scale = epochs, minibatches, target_kl, reward_scale
+        self._epochs, self._minibatches, self._hand_batch = epochs, minibatches, hand_batch
+        self._target_kl, self._scale = target_kl, reward_scale
+        self._imitate = imitate
         self._half, self._dropout, self._wait = half, dropout, wait
         own = seed * 1000 + self._group.rank  # each process draws its own
         self._rng = torch.Generator().manual_seed(own)
@@ -227,7 +237,8 @@ class BCRLLearner:
             logits, value = self.eye.step(seen, memory)
             turn = self._choose(logits, seen)
             logp = logits.log_softmax(-1).gather(1, turn[:, None])[:, 0]
-            rows.add(seen=seen, turns=turn, logp=logp, values=value, **self._lesson(obs, info))
+            straight = torch.from_numpy(np.asarray(self._inner.oracle())).to(self.device)
+            rows.add(seen=seen, turns=turn, logp=logp, values=value, straight=straight, **self._lesson(obs, info))
             obs, paid, _, _, info = self._env.step(turn.cpu().numpy())
             obs, info = _before_restart(obs, info)
             seen = self.see(obs, jitter)
@@ -307,8 +318,8 @@ class BCRLLearner:
                     found = self.eye_update(rollout, chosen.to(self.device), advantage, returns)
                     eye_goes_on = found["train/kl"] <= self._target_kl
                     _note(told, found)
-                if self._with_hand:
-                    _note(told, self.hand_update(rollout, chosen.to(self.device)))
+            for steps in self._lessons(rollout):
+                _note(told, self.hand_update(rollout, steps))
         return {name: float(np.mean(values)) for name, values in told.items()}
 
     def eye_update(
@@ -326,6 +337,8 @@ class BCRLLearner:
         spread = -(logps.exp() * logps).sum(-1).mean()
         miss = 0.5 * functional.mse_loss(values, returns[chosen])
         loss = -surrogate + self._value_weight * miss - self._entropy() * spread
+        if self._imitate:
+            loss = loss + self._imitate * functional.cross_entropy(logits.flatten(0, 1), rollout.straight[chosen].flatten())
         kl = self._group.mean(((ratio - 1) - (logp - rollout.logp[chosen])).mean().item())
         self._apply("eye", loss)
         variance = returns.var().item()
@@ -335,20 +348,23 @@ class BCRLLearner:
             "train/ratio_error": (ratio - 1).abs().max().item(),
         }  # fmt: skip
 
-    def hand_update(self, rollout: Rollout, chosen: torch.Tensor) -> dict[str, float]:
-        """One update of the hand from chosen episodes."""
+    def _lessons(self, rollout: Rollout) -> tuple[torch.Tensor, ...]:
+        """Minibatches of the steps that the hand learns from, one by one for it has no memory: numbers into (B T)."""
+        learned = rollout.valid.flatten(0, 1).any(dim=-1).nonzero()[:, 0].cpu()
+        order = torch.randperm(len(learned), generator=self._rng)
+        return learned[order].to(self.device).split(self._hand_batch) if len(learned) else ()
+
+    def hand_update(self, rollout: Rollout, steps: torch.Tensor) -> dict[str, float]:
+        """One update of the hand from steps, numbers into (B T)."""
         self.hand.train()
-        valid = rollout.valid[chosen].flatten(0, 1)
-        learned = valid.any(dim=1)
-        if not learned.any():
-            return {}
-        seen = rollout.seen[chosen].flat()[learned]
+        length = rollout.valid.shape[1]
+        at = steps // length, steps % length
+        seen, valid = rollout.seen[at], rollout.valid[at]
         kept = torch.rand(seen.felt.shape, generator=self._rng).to(self.device) >= self._dropout
         seen.felt = seen.felt * kept / (1 - self._dropout)
         with self._autocast():
             said = self.hand(seen)
-        apart = (said.float() - rollout.wanted[chosen].flatten(0, 1)[learned]).abs().mean(dim=-1)
-        loss = apart[valid[learned]].mean()
+        loss = (said.float() - rollout.wanted[at]).abs().mean(dim=-1)[valid].mean()
         self._apply("hand", loss)
         return {"train/hand_loss": loss.item()}
 
@@ -425,13 +441,21 @@ class BCRLLearner:
         if not self._with_hand:
             return np.clip(rates, -1, 1).astype(np.float32)
         said, now = self.hand(seen), np.asarray(obs["joints"], np.float64)
-        plan = np.concatenate([self._planned(said, obs), said[..., -1:].cpu().numpy()], axis=-1)
+        joints = self._planned(said, obs)
+        plan = np.concatenate([joints, said[..., -1:].cpu().numpy()], axis=-1)
         goal = self._acting.buffer.act(count, lambda: plan[:, AHEAD::PER_STEP].astype(np.float32))
         arm = np.concatenate([(goal[:, :-1] - now) / (AHEAD / PER_STEP) / REACH, goal[:, -1:]], axis=1)
         waiting = self._acting.memory.steps.cpu().numpy() <= self._wait
         arm[waiting] = np.concatenate([0 * now, 2 * obs["opening"] - 1], axis=1)[waiting]
         self._acting.buffer.reset(waiting)
+        self._acting.path = np.where(waiting[:, None, None], np.nan, self._inner.tool(joints))
         return np.clip(np.concatenate([rates, arm], axis=1), -1, 1).astype(np.float32)
+
+    def thought(self) -> dict[str, NDArray[Any]]:
+        """What the last action came from: "path" (N, chunk, 3), where the hand expects the tool, world frame, m; NaN while it
+        waits. Empty without a hand.
+        """
+        return {"path": self._acting.path} if self._with_hand and self._acting is not None else {}
 
     def reset(self, sims: NDArray[np.bool_] | None = None) -> None:
         """Forget what was seen and planned, in all simulations or in those of a mask (N,)."""
@@ -495,6 +519,7 @@ class _Acting:
 
     def __post_init__(self) -> None:
         self.buffer = ChunkBuffer(len(range(AHEAD, self.chunk, PER_STEP)), 1, 0.01)
+        self.path = np.full((self.count, self.chunk, 3), np.nan)
 
 
 class _Rows:

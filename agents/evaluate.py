@@ -23,6 +23,7 @@ from agents.config import load
 from agents.make import make_env, make_learner
 from agents.rollout import Episode, rollout
 from agents.run import Run, system, unused, write_json
+from agents.shipped import with_run
 from agents.show import bar, say, table
 from agents.statistics import bootstrap, paired_difference, wilson
 from assets.errors import InvalidValueError, UnknownNameError
@@ -161,7 +162,7 @@ def refuse_beside_run(arguments: Sequence[str], *brought: str) -> None:
     Raises:
         InvalidValueError: there is one.
     """
-    runs = [a for a in arguments if a.startswith("run=") and a != "run=null"]
+    runs = [a for a in arguments if a.startswith(("run=", "checkpoint=")) and not a.endswith("=null")]
     for argument in arguments:
         group = argument.lstrip("+~").partition("=")[0].partition(".")[0]
         if runs and group in brought:
@@ -241,14 +242,15 @@ def show(result: dict[str, Any]) -> None:
 
 def main(arguments: Sequence[str]) -> dict[str, Any]:
     """Evaluate by overrides, print a table, write JSON."""
-    config = load("evaluate", list(arguments))
+    config = with_run(load("evaluate", list(arguments)))
     refuse_beside_run(arguments, "env", "render")
     for name in ("episodes", "num_envs"):
         if not isinstance(config[name], int) or config[name] < 1:
             raise InvalidValueError(f"{name} must be an integer >= 1, got {config[name]!r}")
     result = evaluate(config)
     show(result)
-    out = Path(config.out) if config.out else Path(config.run) / "evaluation.json" if config.run else None
+    own = config.run and not config.checkpoint  # nothing is written beside what ships
+    out = Path(config.out) if config.out else Path(config.run) / "evaluation.json" if own else None
     if out is not None:
         say(f"written: {write_json(unused(out), result)}")
     return result

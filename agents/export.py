@@ -1,6 +1,8 @@
-"""From a run folder to a model that transformers loads, in half precision.
+"""From a run folder to what can be shipped: of pictures' learners a model that transformers loads, in half precision; of a pair
+of eye and hand a run folder that holds nothing but what acting needs.
 
 python -m agents.export outputs/tiny_chat assets/vlm/chat
+python -m agents.export outputs/eyerobot/estop/bcrl-0 assets/policies/eyerobot/estop
 """
 
 from __future__ import annotations
@@ -15,22 +17,25 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from agents import checkpoint
+from agents.config import save
 from agents.run import Run, write_json
 from agents.show import say
 from assets.errors import InvalidValueError
+from envs.registry import NAMESPACE, REPLAYS
 from perception.corpus import Corpus
 from perception.tiny import chat, dual
 
 # What each learner of pictures trains.
 MODELS: dict[str, Any] = {"agents.tiny_vlm.TinyChatLearner": chat, "agents.tiny_dual.TinyDualLearner": dual}
+PAIR = "agents.bcrl.BCRLLearner"
 SIZES = ("width", "depth", "vision_depth", "heads")
 
 
 def export(run: Run, folder: Path) -> str:
-    """Write a run's newest model, its processor, and training.json, which says how it came about.
+    """Write a run's newest model and training.json, which says how it came about.
 
     Args:
-        run: of `saccade train agent=tiny_vlm` or `agent=tiny_dual`.
+        run: of `saccade train agent=tiny_vlm`, `agent=tiny_dual` or `agent=bcrl`.
         folder: is made.
 
     Returns:
@@ -41,10 +46,12 @@ def export(run: Run, folder: Path) -> str:
         CheckpointError: no whole checkpoint.
     """
     agent = run.config.agent
+    if str(agent["_target_"]) == PAIR:
+        return _export_pair(run, folder)
     made = MODELS.get(str(agent["_target_"]))
     if made is None:
         raise InvalidValueError(
-            f"{run.folder} trained {agent['_target_']}; what can be exported is trained by {sorted(MODELS)}"
+            f"{run.folder} trained {agent['_target_']}; what can be exported is trained by {[*sorted(MODELS), PAIR]}"
         )
     at, saved = checkpoint.load_last(run.checkpoints)
     learned = saved["learner"]
@@ -54,11 +61,25 @@ def export(run: Run, folder: Path) -> str:
     folder.mkdir(parents=True, exist_ok=True)
     model.half().save_pretrained(folder)
     made.make_processor(tokenizer).save_pretrained(folder)
-    write_json(folder / "training.json", _history(run, at.name))
+    about = dict(Corpus(agent.corpus, limit=1).about)
+    # Where things lay on the machine that trained is nobody's concern.
+    write_json(folder / "training.json", _history(run, at.name, ("corpus",)) | {"corpus": about})
     return at.name
 
 
-def _history(run: Run, name: str) -> dict[str, Any]:
+def _export_pair(run: Run, folder: Path) -> str:
+    """Without optimisers, and with the recordings that ship in place of those that it learned from."""
+    at, saved = checkpoint.load_last(run.checkpoints)
+    config = run.config
+    config.env.recordings = {f"{NAMESPACE}/EyeReplay-{name}-v0": place for name, place in REPLAYS}[str(config.env.id)]
+    config.agent.start = config.run = None
+    checkpoint.save({"learner": {"policy": saved["learner"]["policy"]}}, folder / "checkpoints" / at.name)
+    save(config, folder / "config.yaml")
+    write_json(folder / "training.json", _history(run, at.name, ("start",)))
+    return at.name
+
+
+def _history(run: Run, name: str, private: Sequence[str]) -> dict[str, Any]:
     rows = [row for row in run.metrics() if row["step"] <= int(name)]
     system = json.loads((run.folder / "system.json").read_text())
     agent = OmegaConf.to_container(run.config.agent)
@@ -68,10 +89,8 @@ def _history(run: Run, name: str) -> dict[str, Any]:
         "updates": int(name),
         "seconds": rows[-1]["seconds"] if rows else 0.0,
         "seed": run.config.seed,
-        # Where things lay on the machine that trained is nobody's concern.
-        "agent": {key: value for key, value in agent.items() if key != "corpus"},
+        "agent": {key: value for key, value in agent.items() if key not in private},
         "resumed": [{key: row[key] for key in ("step", "overrides", "date")} for row in run.resumes()],
-        "corpus": dict(Corpus(run.config.agent.corpus, limit=1).about),
         "system": {key: system[key] for key in ("commit", "date", "machine", "versions") if key in system},
     }
 
@@ -79,7 +98,7 @@ def _history(run: Run, name: str) -> dict[str, Any]:
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line."""
     parser = argparse.ArgumentParser(prog="python -m agents.export", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("run", type=Path, help="run folder of saccade train agent=tiny_vlm or agent=tiny_dual")
+    parser.add_argument("run", type=Path, help="run folder of saccade train agent=tiny_vlm, tiny_dual or bcrl")
     parser.add_argument("folder", type=Path, help="where the model goes")
     arguments = parser.parse_args(argv)
     name = export(Run.open(arguments.run), arguments.folder)

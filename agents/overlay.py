@@ -1,4 +1,6 @@
-"""What is written over a replayed frame: instruction, success, reward curve, the eye's views, and where it looks."""
+"""What is written over a replayed frame: instruction, success, reward curve, the eye's views, where it looks, what the hand
+means to do.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +16,7 @@ from agents.rollout import Episode
 from perception.frame import Pinhole, pose_of
 
 _WHITE, _GREY, _GREEN, _AMBER = (255, 255, 255), (190, 195, 200), (80, 220, 120), (255, 190, 60)
+_CYAN = (0, 230, 255)
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 # Metres: the nearest that a camera shows.
 _NEAR = 0.01
@@ -40,6 +43,8 @@ class Overlay:
     def draw(self, frame: Frame, obs: Mapping[str, NDArray[Any]], t: int) -> Frame:
         """The frame of time step t with everything on it; `frame` (H, W, 3) stays as it is."""
         canvas = frame.copy()
+        if t < self._episode.length and "path" in self._episode.thought:
+            self._path(canvas, self._episode.thought["path"][t])
         if self._looks:
             self._ray(canvas)
         self._inset(canvas, obs)
@@ -97,13 +102,30 @@ class Overlay:
                 cv2.drawMarker(canvas, (x + side // 2, y + side // 2), _AMBER, cv2.MARKER_CROSS, max(3, side // 8), 1)
             y += side + margin
 
-    def _ray(self, canvas: Frame) -> None:
-        """From the eye to what it looks at, in the picture's own perspective."""
+    def _view(self, canvas: Frame) -> tuple[Pinhole, NDArray[np.float64]]:
+        """Projection of the frame's camera, and its pose."""
         height, width = canvas.shape[:2]
         physics = self._batch.physics
         camera = Pinhole.from_fovy(float(physics.model.cam_fovy[physics.id("camera", self._camera)]), width, height)
         position, rotation = physics.camera_pose(self._camera)
-        ends = segment(self._batch.gaze_ray(), pose_of(position[0], rotation[0]), camera)
+        return camera, pose_of(position[0], rotation[0])
+
+    def _path(self, canvas: Frame, path: NDArray[np.float64]) -> None:
+        """Where the hand expects the tool to go, (K, 3) m, fading into the future; nothing where it expects nothing."""
+        camera, pose = self._view(canvas)
+        thick = max(1, canvas.shape[0] // 240)
+        for k in range(len(path) - 1):
+            ends = segment(path[k : k + 2], pose, camera) if np.isfinite(path[k : k + 2]).all() else None
+            if ends is not None and np.abs(ends).max() < 1e4:
+                share = k / len(path)
+                colour = tuple(round((1 - share) * a + share * b) for a, b in zip(_CYAN, _GREY, strict=True))
+                cv2.line(canvas, _pixel(ends[0]), _pixel(ends[1]), colour, thick, cv2.LINE_AA)
+
+    def _ray(self, canvas: Frame) -> None:
+        """From the eye to what it looks at, in the picture's own perspective."""
+        height = canvas.shape[0]
+        camera, pose = self._view(canvas)
+        ends = segment(self._batch.gaze_ray(), pose, camera)
         if ends is None or np.abs(ends).max() > 1e4:
             return
         start, end = (_pixel(p) for p in ends)

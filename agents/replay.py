@@ -2,6 +2,7 @@
 
 saccade replay outputs/2026-01-31/12-00-00_eyesearch_ppo camera=top width=1280 height=720 render=quality
 saccade replay policy=oracle env=reach web=true
+saccade replay checkpoint=eyerobot/estop
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from agents.make import make_env
 from agents.overlay import Overlay
 from agents.rollout import Episode, Record, rollout
 from agents.run import Run, unused
+from agents.shipped import with_run
 from agents.show import bar, say
 from agents.video import VideoWriter
 from assets.errors import InvalidValueError
@@ -30,7 +32,7 @@ from assets.errors import InvalidValueError
 def main(arguments: Sequence[str]) -> Path | None:
     """Record episodes and show them, by overrides; a bare path means run=<path>."""
     arguments = [f"run={a}" if "=" not in a else a for a in arguments]
-    asked = load("replay", arguments)
+    asked = with_run(load("replay", arguments))
     refuse_beside_run(arguments, "env")
     for name in ("episodes", "width", "height"):
         if not isinstance(asked[name], int) or asked[name] < 1:
@@ -97,6 +99,8 @@ def frames(
 def _output(config: DictConfig) -> Path:
     if config.out:
         return unused(Path(config.out))
+    if config.checkpoint:
+        return unused(Path("outputs") / f"{str(config.checkpoint).replace('/', '_')}.mp4")
     return unused((Path(config.run) if config.run else Path("outputs")) / "replay.mp4")
 
 

@@ -31,6 +31,7 @@ class Episode:
         state: name -> (T + 1, ...) physical quantities, SI, world frame, where recorded.
         snapshots: name -> (T + 1, ...) rows that `env.restore` takes, where recorded.
         terms: name -> (T,) reward terms, where recorded.
+        thought: name -> (T, ...) what the policy tells of its actions, where recorded and where it tells anything.
     """
 
     seed: int
@@ -44,6 +45,7 @@ class Episode:
     state: dict[str, NDArray[Any]] = field(default_factory=dict)
     snapshots: dict[str, NDArray[Any]] = field(default_factory=dict)
     terms: dict[str, NDArray[Any]] = field(default_factory=dict)
+    thought: dict[str, NDArray[Any]] = field(default_factory=dict)
 
     @property
     def length(self) -> int:
@@ -164,7 +166,7 @@ def _run(
         reset()
     obs, info = env.reset(seed=padded, options=options)  # pyright: ignore[reportArgumentType]
     instructions = [str(text) for text in info["instruction"]]
-    log = _Log(record)
+    log, tell = _Log(record), getattr(policy, "thought", dict)
     log.observe(env, obs, info)
     ended = np.zeros(env.num_envs, np.int64)
     terminated_at_end = np.zeros(env.num_envs, bool)
@@ -177,6 +179,7 @@ def _run(
         log.add("step", {"reward": reward, "success": info["success"]})
         if record is not None:
             log.add("step", {"action": action})
+            log.add("thought", tell())
             log.add("terms", info.get("reward_terms", {}))
         log.observe(env, obs, info)
         newly = (terminated | truncated) & (ended == 0)
@@ -203,4 +206,5 @@ def _episode(log: _Log, sim: int, length: int, seed: int, instruction: str, term
         state=log.of("state", sim, length + 1),
         snapshots=log.of("snapshots", sim, length + 1),
         terms=log.of("terms", sim, length),
+        thought=log.of("thought", sim, length),
     )

@@ -17,7 +17,7 @@ class Scales(nn.Module):
     """What is felt, centred and scaled, and how far joints move within a chunk; fitted once to the recordings.
 
     Args:
-        felt: numbers that are felt.
+        felt: numbers that are felt: joints, opening, and what else there is.
         dof: joints.
     """
 
@@ -30,11 +30,12 @@ class Scales(nn.Module):
             self.register_buffer(name, value)
 
     def fit(self, joints: list[NDArray[Any]], opening: list[NDArray[Any]] | None, chunk: int) -> None:
-        """Take the scales from recordings, (F, dof) and (F, 1) each."""
+        """Take the scales of joints and opening from recordings, (F, dof) and (F, 1) each; what else is felt stays as it is."""
         rows = [np.concatenate([j, o], axis=1) for j, o in zip(joints, opening, strict=True)] if opening else joints
         felt = np.concatenate(rows)
-        self.mean.copy_(torch.from_numpy(felt.mean(axis=0)))
-        self.std.copy_(torch.from_numpy(np.maximum(felt.std(axis=0), _LEAST)))
+        count = felt.shape[1]
+        self.mean[:count] = torch.from_numpy(felt.mean(axis=0))
+        self.std[:count] = torch.from_numpy(np.maximum(felt.std(axis=0), _LEAST))
         moved = np.concatenate([j[chunk // 2 :] - j[: -(chunk // 2)] for j in joints if len(j) > chunk // 2])
         self.step.copy_(torch.from_numpy(np.maximum(moved.std(axis=0), _LEAST)))
 

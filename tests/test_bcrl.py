@@ -63,7 +63,7 @@ def test_the_first_ratio_is_one() -> None:
 
 
 def test_divergence_ends_the_epochs_of_the_eye_alone() -> None:
-    agent = learner(target_kl=-1.0, epochs=3, warmup_steps=1)
+    agent = learner(target_kl=-1.0, epochs=3, warmup_steps=1, hand_batch=8)
     updates = {"eye": 0, "hand": 0}
     for name in updates:
         optimizer = agent._optimizers[name]
@@ -223,6 +223,22 @@ def test_a_frozen_eye_looks_around_and_learns_nothing() -> None:
     assert same(eye, weights(agent.eye))
     assert not same(hand, weights(agent.hand))
     assert len(agent.rollout().turns.unique()) > 3
+
+
+def test_imitation_teaches_the_turn_to_the_target() -> None:
+    env = replay(8, target="any", max_episode_steps=8, pause=100)
+    agent = learner(env, reward="env", hand=False, imitate=1.0, eye_rate=3e-3, warmup_steps=1, target_kl=1e9, augment=0.0)
+
+    def surprise() -> float:
+        found = agent.rollout()
+        with torch.no_grad():
+            logits, _ = agent.eye(found.seen)
+        return float(torch.nn.functional.cross_entropy(logits.flatten(0, 1), found.straight.flatten()))
+
+    before = surprise()
+    for _ in range(8):
+        agent.advance(1)
+    assert surprise() < before - 0.3
 
 
 def test_resuming_is_exact(tmp_path: Path) -> None:

@@ -165,13 +165,14 @@ def test_every_experiment_only_sets_what_there_is(choice: str) -> None:
     ]
     composed = load("train", [f"experiment={choice}"])
     added = set(keys(composed)) - set(keys(load("train", chosen)))
-    known = {"agent.extractor", "agent.policy"}  # handed on to what they configure, which refuses what it does not know
+    known = {"agent.extractor", "agent.policy", "agent.size"}  # handed on to what they configure, which refuses what it does not know
     assert {key for key in added if not any(key.startswith(k) for k in known)} == set()
     for override in chosen:
         group, _, value = override.partition("=")
         assert value in GROUPS[group]
-    composed.num_envs = 2
-    env = make_env(composed, 2, "same_step", observe=())
+    composed.num_envs = int(composed.agent.get("minibatches", 2))
+    unseen = {} if "recordings" in composed.env else {"observe": ()}
+    env = make_env(composed, composed.num_envs, "same_step", **unseen)
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="You have specified a mini-batch size")  # of 2 simulations' steps

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -207,6 +208,21 @@ def test_the_gaze_ends_on_what_is_looked_at(scene: Any) -> None:
     assert changed(drawn, frame)[round(v) - 9 : round(v) + 10, round(u) - 9 : round(u) + 10].sum() > 20
 
 
+def test_what_the_hand_expects_is_drawn_where_it_is(scene: Any) -> None:
+    batch, episode, frame, obs = scene
+    path = np.linspace([0.5, -0.2, 0.1], [0.5, 0.2, 0.1], 30)
+    thought = np.repeat(path[None], episode.length, axis=0)
+    thought[1] = np.nan
+    told = replace(episode, thought={"path": thought})
+    plain, drawn = (Overlay(e, batch, "front").draw(frame, obs, 0) for e in (episode, told))
+    position, rotation = batch.physics.camera_pose("front")
+    fovy = float(batch.physics.model.cam_fovy[batch.physics.id("camera", "front")])
+    for point in (path[2:4], path[20:22]):
+        u, v = segment(point, pose_of(position[0], rotation[0]), Pinhole.from_fovy(fovy, 640, 480))[0]
+        assert changed(drawn, plain)[round(v) - 2 : round(v) + 3, round(u) - 2 : round(u) + 3].any()
+    assert not changed(*(Overlay(e, batch, "front").draw(frame, obs, 1) for e in (episode, told))).any()
+
+
 def test_a_segment_is_cut_at_the_camera() -> None:
     camera, pose = Pinhole(100, 100, 50, 50, 50, 50), np.eye(4)
     np.testing.assert_allclose(segment(np.array([[0, 0, 1.0], [1, 0, 1.0]]), pose, camera), [[50, 50], [100, 50]])
@@ -244,11 +260,13 @@ def test_pictures_of_one_kind_share_a_renderer_and_an_eye_does_not_see_its_housi
     try:
         env.reset(seed=0)
         inside = env.draw("eye/1", 40, 40, look="fast")
-        kept = env._other[1]
-        assert np.array_equal(env.draw("eye/1", 40, 40, look="fast"), inside)
-        assert env._other[1] is kept
+        (kept,) = env._others.values()
         env.draw("eye/1", 32, 32, look="fast")
+        assert np.array_equal(env.draw("eye/1", 40, 40, look="fast"), inside)
+        assert next(iter(env._others.values())) is kept
+        env.draw("eye/1", 24, 24, look="fast")
         assert not kept.is_open
+        assert len(env._others) == 2
         wide = env.draw("eye/1", 8, 8, look="fast")
         # The iris is dark blue and fills the view from inside: the observation of the same camera shows none of it.
         assert difference(wide[0], env.step(np.zeros((1, 2), np.float32))[0]["eye_1"][0]) < 12
