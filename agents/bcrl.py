@@ -110,8 +110,8 @@ class BCRLLearner:
         warmup_steps, decay_steps, total_steps: the rates rise for the first, and fall along a half cosine to a hundredth in the
             last `decay_steps` of `total_steps`; 0 for no fall.
         gamma, lam, clip, value_weight: of proximal policy optimisation.
-        imitate: weight of the eye's cross-entropy with the turn straight to the recorded target, in what it met itself (DAgger,
-            Ross et al. 2011, arXiv:1011.0686); 0 leaves it to the reward.
+        imitate: weight of imitating the turn straight to the recorded target, in what the eye met itself (DAgger, Ross et al.
+            2011, arXiv:1011.0686), by cross-entropy and by how far from it the policy turns; 0 leaves it to the reward.
         entropy, final_entropy: weights of the policy's entropy, before and at the end of the fall.
         epochs: of every rollout.
         minibatches: of the eye, in an epoch; of whole episodes.
@@ -255,7 +255,14 @@ class BCRLLearner:
             "rollout/on_target": float((errors < np.radians(10)).float().mean()),
             "rollout/success_rate": float(found.pop("success").any(dim=1).float().mean()),
         }
-        return Rollout(last=self.eye.step(seen, memory)[1], told=told, **found)
+        return Rollout(last=self._look(seen, memory)[1], told=told, **found)
+
+    def _look(self, seen: fort.Seen, memory: fort.Memory) -> tuple[torch.Tensor, torch.Tensor]:
+        """Logits of the eye's turns and values, one step on; zeros where the eye has no say."""
+        if self._gaze in ("learned", "frozen"):
+            return self.eye.step(seen, memory)
+        memory.steps += 1
+        return seen.gaze.new_zeros(len(seen.gaze), len(self._turns)), seen.gaze.new_zeros(len(seen.gaze))
 
     def see(self, obs: Observation, change: Change | None = None) -> fort.Seen:
         """Observations of N simulations for the networks, with changed pictures."""
@@ -272,9 +279,7 @@ class BCRLLearner:
         if self._gaze == "fixed":
             left = torch.from_numpy(AHEAD_GAZE).to(seen.gaze) - seen.gaze
             return torch.cdist(left, self._turns.to(left)).argmin(dim=1)
-        if self._gaze == "random":
-            logits = torch.zeros_like(logits)
-        elif deterministic:
+        if deterministic and self._gaze != "random":
             return logits.argmax(-1)
         return torch.multinomial(logits.softmax(-1).cpu(), 1, generator=self._rng)[:, 0].to(self.device)
 
@@ -338,7 +343,7 @@ class BCRLLearner:
         miss = 0.5 * functional.mse_loss(values, returns[chosen])
         loss = -surrogate + self._value_weight * miss - self._entropy() * spread
         if self._imitate:
-            loss = loss + self._imitate * functional.cross_entropy(logits.flatten(0, 1), rollout.straight[chosen].flatten())
+            loss = loss + self._imitate * self._astray(logits, rollout.straight[chosen])
         kl = self._group.mean(((ratio - 1) - (logp - rollout.logp[chosen])).mean().item())
         self._apply("eye", loss)
         variance = returns.var().item()
@@ -347,6 +352,11 @@ class BCRLLearner:
             "train/kl": kl, "train/entropy": spread.item(), "train/value_loss": miss.item(), "train/explained": explained,
             "train/ratio_error": (ratio - 1).abs().max().item(),
         }  # fmt: skip
+
+    def _astray(self, logits: torch.Tensor, straight: torch.Tensor) -> torch.Tensor:
+        """Cross-entropy with the turns straight to the target, and how far from them the policy's turns are, in 10 degrees."""
+        apart = torch.cdist(self._turns, self._turns).to(logits)[straight] / np.radians(10)
+        return functional.cross_entropy(logits.flatten(0, 1), straight.flatten()) + (logits.softmax(-1) * apart).sum(-1).mean()
 
     def _lessons(self, rollout: Rollout) -> tuple[torch.Tensor, ...]:
         """Minibatches of the steps that the hand learns from, one by one for it has no memory: numbers into (B T)."""
@@ -432,7 +442,7 @@ class BCRLLearner:
         self.eye.eval()
         self.hand.eval()
         seen = self.see(obs)
-        logits, _ = self.eye.step(seen, self._acting.memory)
+        logits, _ = self._look(seen, self._acting.memory)
         if self._gaze == "oracle" and self._task is not None:
             rates = np.asarray(self._task.unwrapped.oracle())[:, :2]  # type: ignore[attr-defined]
         else:

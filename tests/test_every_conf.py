@@ -165,7 +165,8 @@ def test_every_experiment_only_sets_what_there_is(choice: str) -> None:
     ]
     composed = load("train", [f"experiment={choice}"])
     added = set(keys(composed)) - set(keys(load("train", chosen)))
-    known = {"agent.extractor", "agent.policy", "agent.size"}  # handed on to what they configure, which refuses what it does not know
+    # Handed on to what they configure, which refuses what it does not know.
+    known = {"agent.extractor", "agent.policy", "agent.size"}
     assert {key for key in added if not any(key.startswith(k) for k in known)} == set()
     for override in chosen:
         group, _, value = override.partition("=")
