@@ -234,7 +234,7 @@ class BCRLLearner:
         memory, rows = self.eye.start(count, self.device), _Rows()
         seen = self.see(obs, jitter)
         for _ in range(length):
-            logits, value = self.eye.step(seen, memory)
+            logits, value = self._look(seen, memory)
             turn = self._choose(logits, seen)
             logp = logits.log_softmax(-1).gather(1, turn[:, None])[:, 0]
             straight = torch.from_numpy(np.asarray(self._inner.oracle())).to(self.device)

@@ -75,6 +75,14 @@ POLICIES = {
     "wrist_exo": Policy(("agent.gaze=fixed", "env.cameras=[front,arm/wrist]"), ""),
 }
 SEARCHES: dict[str, tuple[str, ...]] = {"pyramid": (), "uniform": ONE_LEVEL}
+# What training never showed: options of the environment, and starts that are forced upon every episode.
+SHIFTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "distractors": ({"distractors": 4}, {}),
+    "light": ({"randomise_light": True}, {}),
+    "spatial": ({}, {"radius": 0.71}),  # m; things were 0.45 to 0.68 away
+    "gaze": ({}, {"gaze": np.radians([-125.0, 25.0])}),  # it began within 90 degrees to either side, 15 up and down
+    "moved": ({"perturb": True}, {}),  # the goal slides away once the thing is lifted
+}
 
 
 @dataclass(frozen=True)
@@ -137,8 +145,17 @@ class Bench:
             write_json(file, found)
         return json.loads(file.read_text())
 
-    def act(self, run: Run, **more: Any) -> dict[str, Any]:
-        """Let a trained pair act in its task; `more` are further arguments of the environment."""
+    def shifted(self, task: str, name: str, seed: int, shift: str) -> dict[str, Any]:
+        """What a policy reaches where something is as training never showed it."""
+        file = self.folder / task / f"{name}-{seed}" / f"shift-{shift}.json"
+        if not file.is_file():
+            options, start = SHIFTS[shift]
+            run = self.pair(task, name, seed)
+            write_json(file, {"minutes": run.metrics()[-1]["seconds"] / 60, **self.act(run, start, **options)})
+        return json.loads(file.read_text())
+
+    def act(self, run: Run, start: dict[str, Any] | None = None, **more: Any) -> dict[str, Any]:
+        """Let a trained pair act in its task, from a forced start; `more` are further arguments of the environment."""
         config = evaluate.policy_config(load("evaluate", [f"run={run.folder}"]))
         env = make_env(config, min(32, self.episodes), "disabled", **more)
         try:
@@ -146,7 +163,8 @@ class Bench:
             dt = env.unwrapped.task.control_dt  # type: ignore[attr-defined]
             seeds = range(FIRST_EPISODE, FIRST_EPISODE + self.episodes)
             greedy, sampled = (
-                rollout(env, policy, seeds, deterministic=d, record=Record(snapshots=False)) for d in (True, False)
+                rollout(env, policy, seeds, deterministic=d, record=Record(snapshots=False), options=start)
+                for d in (True, False)
             )
         finally:
             env.close()
@@ -256,6 +274,11 @@ def gathered(folder: Path) -> list[Row]:
             if files:
                 found = [json.loads(f.read_text()) for f in files]
                 out += rows(f"{task}/{name}", found, _seeds(f.parent.name for f in files))
+            for shift in SHIFTS:
+                files = sorted((folder / task).glob(f"{name}-*/shift-{shift}.json"))
+                if files:
+                    found = [json.loads(f.read_text()) for f in files]
+                    out += rows(f"{task}/{name}/{shift}", found, _seeds(f.parent.name for f in files))
     if not out:
         raise InvalidValueError(f"{folder} has no cells yet: run python -m benchmarks.eyerobot --tasks ... first")
     return out
@@ -279,6 +302,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--tasks", default="", help=f"with commas: {', '.join(TASKS)}")
     parser.add_argument("--policies", default="", help=f"with commas: {', '.join(POLICIES)}")
     parser.add_argument("--searchers", default="", help=f"whose search is measured: {', '.join(SEARCHERS)}")
+    parser.add_argument("--shifts", default="", help=f"what is as training never showed it: {', '.join(SHIFTS)}")
     parser.add_argument("--seeds", default="0", help="of the trainings, with commas")
     parser.add_argument("--episodes", type=int, default=96, help="of each cell")
     parser.add_argument("--demonstrations", type=int, default=100, help="of each task")
@@ -297,6 +321,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                 bench.search_cell(task, name, seed)
             for name in _chosen(arguments.policies, POLICIES, "policy"):
                 say(f"{task}/{name}, seed {seed}: {np.mean(bench.cell(task, name, seed)['success']):.1%} succeeded")
+                for shift in _chosen(arguments.shifts, SHIFTS, "shift"):
+                    bench.shifted(task, name, seed, shift)
     found = gathered(arguments.folder)
     shown = [r for r in found if r.metric in ("success_rate", "seconds_to_fixate", "final_error_cm")]
     table(("", "metric", "value", "low", "high", "n"), [(r.name, r.metric, r.value, r.low, r.high, r.n) for r in shown])

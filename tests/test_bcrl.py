@@ -158,6 +158,10 @@ def test_other_gazes_leave_the_eye_as_it_is(gaze: str) -> None:
     agent.advance(1)
     assert same(eye, weights(agent.eye))
     assert not same(hand, weights(agent.hand))
+    if gaze == "random":
+        with torch.no_grad():
+            agent.eye.actor[-1].bias[3] = 100.0  # an eye that would always turn the same way
+        assert len(agent.rollout().turns.unique()) > 10
     if gaze == "fixed":
         left = agent.rollout().seen.gaze[:, -1].numpy() - AHEAD_GAZE
         assert np.abs(left).max() < np.radians(1.5)

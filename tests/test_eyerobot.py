@@ -28,6 +28,7 @@ def test_a_cell_is_made_once(tmp_path: Path, capsys: pytest.CaptureFixture[str])
         place.mkdir(parents=True)
         (place / "panoramas").symlink_to(shipped)
     call = ["--tasks", "estop", "--searchers", "bcrl,random_gaze,oracle_gaze", "--policies", "no_rl", "--episodes", "2"]
+    call += ["--shifts", "distractors,gaze,spatial"]
     assert eyerobot.main([*call, "--folder", str(tmp_path), "--set", *TINY]) == 0
     cell = tmp_path / "estop" / "no_rl-0" / "cell.json"
     found = json.loads(cell.read_text())
@@ -40,6 +41,7 @@ def test_a_cell_is_made_once(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     eyerobot.main([*call, "--folder", str(tmp_path)])
     assert cell.stat().st_mtime_ns == made
     names = {(r.name, r.metric) for r in gathered(tmp_path)}
+    assert {("estop/no_rl/gaze", "success_rate"), ("estop/no_rl/spatial", "progress")} <= names
     assert {("estop/no_rl", "final_error_cm"), ("search/oracle_gaze", "success_rate"), ("estop/no_rl", "progress")} <= names
     assert "estop/no_rl, seed 0" in capsys.readouterr().err
 
