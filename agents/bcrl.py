@@ -115,9 +115,11 @@ class BCRLLearner:
         entropy, final_entropy: weights of the policy's entropy, before and at the end of the fall.
         epochs: of every rollout.
         minibatches: of the eye, in an epoch; of whole episodes.
+        eye_from: steps before which the eye keeps to what it began with and only its critic learns: a hand that knows nothing
+            cannot judge what it is shown.
         hand_batch: steps of a minibatch of the hand.
         target_kl: mean divergence at which the eye's epochs end.
-        reward_scale: rewards are multiplied by it; a path's are centimetres.
+        reward_scale: rewards are multiplied by it; a path's are metres.
         augment: share of episodes whose pictures are changed.
         dropout: of what the arm feels, while the hand learns.
         half: bfloat16 where that is safe.
@@ -135,7 +137,8 @@ class BCRLLearner:
         hand_rate: float = 3e-3, warmup_steps: int = 5000, decay_steps: int = 0, total_steps: int = 0, gamma: float = 0.9,
         lam: float = 0.9, clip: float = 0.2, value_weight: float = 0.5, imitate: float = 0.0, entropy: float = 0.01,
         final_entropy: float = 0.003, epochs: int = 4, minibatches: int = 4, hand_batch: int = 64, target_kl: float = 0.02,
-        reward_scale: float = 10.0, augment: float = 0.5, dropout: float = 0.1, half: bool = False, wait: int = 30,
+        reward_scale: float = 3.0, augment: float = 0.5, dropout: float = 0.1, half: bool = False, wait: int = 30,
+        eye_from: int = 0,
     ) -> None:  # fmt: skip
         for name, value, known in (("gaze", gaze, GAZES), ("reward", reward, REWARDS)):
             if value not in known:
@@ -192,7 +195,7 @@ class BCRLLearner:
         self._epochs, self._minibatches, self._hand_batch = epochs, minibatches, hand_batch
         self._target_kl, self._scale = target_kl, reward_scale
         self._imitate = imitate
-        self._half, self._dropout, self._wait = half, dropout, wait
+        self._half, self._dropout, self._wait, self._eye_from = half, dropout, wait, eye_from
         own = seed * 1000 + self._group.rank  # each process draws its own
         self._rng = torch.Generator().manual_seed(own)
         env.reset(seed=own)
@@ -345,7 +348,10 @@ class BCRLLearner:
         if self._imitate:
             loss = loss + self._imitate * self._astray(logits, rollout.straight[chosen])
         kl = self._group.mean(((ratio - 1) - (logp - rollout.logp[chosen])).mean().item())
-        self._apply("eye", loss)
+        if self._steps < self._eye_from:  # what it looks at is not judged yet
+            self._apply("eye", self._value_weight * miss, self.eye.critic)
+        else:
+            self._apply("eye", loss)
         variance = returns.var().item()
         explained = 1 - (returns[chosen] - values.detach()).var().item() / variance if variance else 0.0
         return {
@@ -378,10 +384,15 @@ class BCRLLearner:
         self._apply("hand", loss)
         return {"train/hand_loss": loss.item()}
 
-    def _apply(self, name: str, loss: torch.Tensor) -> None:
+    def _apply(self, name: str, loss: torch.Tensor, part: nn.Module | None = None) -> None:
+        """One step of a network, or of a part of it alone, down a loss."""
         net: nn.Module = getattr(self, name)
         self._optimizers[name].zero_grad(set_to_none=True)
         loss.backward()
+        if part is not None:
+            kept = set(part.parameters())
+            for parameter in net.parameters():
+                parameter.grad = parameter.grad if parameter in kept else None
         self._group.average_gradients(net)
         nn.utils.clip_grad_norm_(net.parameters(), 1.0)
         self._optimizers[name].step()

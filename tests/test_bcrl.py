@@ -123,7 +123,7 @@ def test_a_turn_is_paid_for_what_is_then_seen() -> None:
             seen = agent.see(obs)
             seen.images = found.seen.images[:, t + 1]
             worth = agent._judge(seen, obs, info)
-        torch.testing.assert_close(found.rewards[:, t], worth * 10.0)
+        torch.testing.assert_close(found.rewards[:, t], worth * 3.0)
 
 
 def test_generalised_advantages() -> None:
@@ -401,3 +401,18 @@ def test_one_process_is_a_group_of_its_own() -> None:
     group = Group.here()
     assert (group.rank, group.world) == (0, 1)
     assert group.mean(3.0) == 3.0
+
+
+def test_the_eye_keeps_still_until_the_hand_knows_something() -> None:
+    agent = learner(eye_from=25, warmup_steps=1)
+    before, hand = weights(agent.eye), weights(agent.hand)
+    agent.advance(1)
+    after = weights(agent.eye)
+    critic = {k for k in before if k.startswith("critic.")}
+    assert same({k: v for k, v in before.items() if k not in critic}, after)
+    assert any(not torch.equal(before[k], after[k]) for k in critic)
+    assert not same(hand, weights(agent.hand))
+    agent.advance(1)  # 24 steps lie behind
+    assert same({k: v for k, v in before.items() if k not in critic}, weights(agent.eye))
+    agent.advance(1)
+    assert not same({k: v for k, v in before.items() if k not in critic}, weights(agent.eye))
