@@ -141,7 +141,7 @@ class Bench:
         file = self.folder / task / f"{name}-{seed}" / "cell.json"
         if not file.is_file():
             run = self.pair(task, name, seed)
-            found = {"minutes": run.metrics()[-1]["seconds"] / 60, "steps": int(run.config.steps), **self.act(run)}
+            found = {**effort(run), **self.act(run)}
             write_json(file, found)
         return json.loads(file.read_text())
 
@@ -151,7 +151,7 @@ class Bench:
         if not file.is_file():
             options, start = SHIFTS[shift]
             run = self.pair(task, name, seed)
-            write_json(file, {"minutes": run.metrics()[-1]["seconds"] / 60, **self.act(run, start, **options)})
+            write_json(file, {**effort(run), **self.act(run, start, **options)})
         return json.loads(file.read_text())
 
     def act(self, run: Run, start: dict[str, Any] | None = None, **more: Any) -> dict[str, Any]:
@@ -198,7 +198,12 @@ class Bench:
             if greedy:
                 found["seconds_to_fixate"] = [number(gaze.seconds_to_fixate(e.state["gaze_error"], dt)) for e in episodes]
         env.close()
-        return {**found, "minutes": run.metrics()[-1]["seconds"] / 60, "steps": int(run.config.steps)}
+        return {**effort(run), **found}
+
+
+def effort(run: Run) -> dict[str, Any]:
+    """What a training took: minutes, and steps of all eyes."""
+    return {"minutes": run.metrics()[-1]["seconds"] / 60, "steps": int(checkpoint.names(run.checkpoints)[-1])}
 
 
 def number(value: float) -> float | None:
