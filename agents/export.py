@@ -73,7 +73,10 @@ def _export_pair(run: Run, folder: Path) -> str:
     config = run.config
     config.env.recordings = {f"{NAMESPACE}/EyeReplay-{name}-v0": place for name, place in REPLAYS}[str(config.env.id)]
     config.agent.start = config.run = None
-    checkpoint.save({"learner": {"policy": saved["learner"]["policy"]}}, folder / "checkpoints" / at.name)
+    place = folder / "checkpoints" / at.name
+    checkpoint.save({"learner": {"policy": saved["learner"]["policy"]}}, place)
+    for file in place.iterdir():
+        file.chmod(0o644)  # safetensors keeps its files to their owner
     save(config, folder / "config.yaml")
     write_json(folder / "training.json", _history(run, at.name, ("start",)))
     return at.name
