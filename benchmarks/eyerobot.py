@@ -198,7 +198,7 @@ class Bench:
             if greedy:
                 found["seconds_to_fixate"] = [number(gaze.seconds_to_fixate(e.state["gaze_error"], dt)) for e in episodes]
         env.close()
-        return {**effort(run), **found}
+        return {**(effort(run) if actor is learner and name != "random_gaze" else {}), **found}
 
 
 def effort(run: Run) -> dict[str, Any]:
@@ -254,8 +254,9 @@ def rows(name: str, cells: Sequence[dict[str, Any]], seeds: tuple[int, ...]) -> 
         there = [v for v in values if v is not None]
         if there:
             out.append(Row(name, metric, float(np.mean(there)), *bootstrap(there), len(there), seeds))
-    minutes = [c["minutes"] for c in cells]
-    out.append(Row(name, "training_minutes", float(np.mean(minutes)), min(minutes), max(minutes), len(minutes), seeds))
+    minutes = [c["minutes"] for c in cells if "minutes" in c]
+    if minutes:
+        out.append(Row(name, "training_minutes", float(np.mean(minutes)), min(minutes), max(minutes), len(minutes), seeds))
     return out
 
 
@@ -270,7 +271,7 @@ def gathered(folder: Path) -> list[Row]:
     """
     out: list[Row] = []
     for name in SEARCHERS:
-        files = sorted(folder.glob(f"*/search-cell-{name}-*.json"))
+        files = sorted(f for task in TASKS for f in (folder / task).glob(f"search-cell-{name}-*.json"))
         if files:
             out += rows(f"search/{name}", [json.loads(f.read_text()) for f in files], _seeds(f.stem for f in files))
     for task in TASKS:
