@@ -28,6 +28,7 @@ from perception.tiny import chat, dual
 # What each learner of pictures trains.
 MODELS: dict[str, Any] = {"agents.tiny_vlm.TinyChatLearner": chat, "agents.tiny_dual.TinyDualLearner": dual}
 PAIR = "agents.bcrl.BCRLLearner"
+_CURVE = 60  # rows of the metrics that are kept, about
 SIZES = ("width", "depth", "vision_depth", "heads")
 
 
@@ -93,6 +94,7 @@ def _history(run: Run, name: str, private: Sequence[str]) -> dict[str, Any]:
         "seconds": rows[-1]["seconds"] if rows else 0.0,
         "seed": run.config.seed,
         "agent": {key: value for key, value in agent.items() if key not in private},
+        "curve": [{k: round(v, 4) for k, v in row.items()} for row in rows[:: max(1, len(rows) // _CURVE)]],
         "resumed": [{key: row[key] for key in ("step", "overrides", "date")} for row in run.resumes()],
         "system": {key: system[key] for key in ("commit", "date", "machine", "versions") if key in system},
     }
