@@ -18,7 +18,7 @@ FOLDER = ROOT / "docs" / "pictures"
 CURVES = {
     "tiny_chat_curve": (
         "assets/vlm/chat/training.json",
-        [("train/answer_loss", "loss of answers, nats a token", 1), ("train/where_loss", "loss of where they lie, nats", 1)],
+        [("train/answer_loss", "loss of answers, nats a token", 1), ("train/where_loss", "loss of where answers lie", 1)],
     ),
     "eyerobot_curve": (
         "assets/policies/eyerobot/estop/training.json",
