@@ -22,7 +22,7 @@ CURVES = {
     ),
     "eyerobot_curve": (
         "assets/policies/eyerobot/estop/training.json",
-        [("rollout/on_target", "share of steps that look at the button", 1), ("rollout/reward", "-reward: path error, cm", -100),
+        [("rollout/on_target", "steps that look at the button", 1), ("rollout/reward", "-reward: path error, cm", -100),
          ("train/hand_loss", "hand's L1 loss", 1)],
     ),
 }  # fmt: skip
