@@ -15,7 +15,7 @@ from agents import replay
 
 FILE = Path(__file__).parent / "pictures" / "eyerobot_estop.png"
 MOMENTS = (5, 40, 60, 80, 90, 145)  # steps
-SIZE = (426, 320)
+SIZE = (380, 285)
 
 
 def main() -> None:
