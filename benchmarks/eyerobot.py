@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -118,6 +119,9 @@ class Bench:
         """A finished run: new, resumed, or already there."""
         place = self.folder / name
         if not checkpoint.names(place / "checkpoints"):
+            if (place / "config.yaml").is_file():
+                say(f"{place} holds a run that never reached a checkpoint: starting again")
+                shutil.rmtree(place)
             return train.main([*arguments, f"seed={seed}", "logger=jsonl", f"run={place}", *self.overrides])
         run = Run.open(place)
         done = int(checkpoint.names(run.checkpoints)[-1]) >= run.config.steps
