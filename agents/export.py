@@ -17,11 +17,10 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from agents import checkpoint
-from agents.config import save
+from agents.config import groups, load, save
 from agents.run import Run, write_json
 from agents.show import say
 from assets.errors import InvalidValueError
-from envs.registry import NAMESPACE, REPLAYS
 from perception.corpus import Corpus
 from perception.tiny import chat, dual
 
@@ -72,7 +71,7 @@ def _export_pair(run: Run, folder: Path) -> str:
     """Without optimisers, and with the recordings that ship in place of those that it learned from."""
     at, saved = checkpoint.load_last(run.checkpoints)
     config = run.config
-    config.env.recordings = {f"{NAMESPACE}/EyeReplay-{name}-v0": place for name, place in REPLAYS}[str(config.env.id)]
+    config.env.recordings = _shipped_recordings(str(config.env.id))
     config.agent.start = config.run = None
     place = folder / "checkpoints" / at.name
     checkpoint.save({"learner": {"policy": saved["learner"]["policy"]}}, place)
@@ -81,6 +80,15 @@ def _export_pair(run: Run, folder: Path) -> str:
     save(config, folder / "config.yaml")
     write_json(folder / "training.json", _history(run, at.name, ("start",)))
     return at.name
+
+
+def _shipped_recordings(env_id: str) -> str:
+    """Where the configuration of an environment finds recordings when nothing else is said."""
+    for choice in groups()["env"]:
+        env = load("train", [f"env={choice}"]).env
+        if env.id == env_id and "recordings" in env:
+            return str(env.recordings)
+    raise InvalidValueError(f"no recordings of {env_id} ship: name a folder of your own in the exported config.yaml")
 
 
 def _history(run: Run, name: str, private: Sequence[str]) -> dict[str, Any]:
