@@ -115,8 +115,6 @@ class BCRLLearner:
         entropy, final_entropy: weights of the policy's entropy, before and at the end of the fall.
         epochs: of every rollout.
         minibatches: of the eye, in an epoch; of whole episodes.
-        eye_from: steps before which the eye keeps to what it began with and only its critic learns: a hand that knows nothing
-            cannot judge what it is shown.
         hand_batch: steps of a minibatch of the hand.
         target_kl: mean divergence at which the eye's epochs end.
         reward_scale: rewards are multiplied by it; a path's are metres.
@@ -125,6 +123,8 @@ class BCRLLearner:
         half: bfloat16 where that is safe.
         wait: steps at an episode's beginning in which the arm stands still when acting, so that the eye can search as it does
             in the recordings' pause.
+        eye_from: steps before which the eye keeps to what it began with and only its critic learns: a hand that knows nothing
+            cannot judge what it is shown.
 
     Raises:
         UnknownNameError, InvalidValueError: an argument is wrong.
@@ -388,11 +388,7 @@ class BCRLLearner:
         """One step of a network, or of a part of it alone, down a loss."""
         net: nn.Module = getattr(self, name)
         self._optimizers[name].zero_grad(set_to_none=True)
-        loss.backward()
-        if part is not None:
-            kept = set(part.parameters())
-            for parameter in net.parameters():
-                parameter.grad = parameter.grad if parameter in kept else None
+        loss.backward(inputs=None if part is None else list(part.parameters()))
         self._group.average_gradients(net)
         nn.utils.clip_grad_norm_(net.parameters(), 1.0)
         self._optimizers[name].step()

@@ -115,8 +115,8 @@ class Overlay:
         camera, pose = self._view(canvas)
         thick = max(1, canvas.shape[0] // 240)
         for k in range(len(path) - 1):
-            ends = segment(path[k : k + 2], pose, camera) if np.isfinite(path[k : k + 2]).all() else None
-            if ends is not None and np.abs(ends).max() < 1e4:
+            ends = _drawable(path[k : k + 2], pose, camera) if np.isfinite(path[k : k + 2]).all() else None
+            if ends is not None:
                 share = k / len(path)
                 colour = tuple(round((1 - share) * a + share * b) for a, b in zip(_CYAN, _GREY, strict=True))
                 cv2.line(canvas, _pixel(ends[0]), _pixel(ends[1]), colour, thick, cv2.LINE_AA)
@@ -125,8 +125,8 @@ class Overlay:
         """From the eye to what it looks at, in the picture's own perspective."""
         height = canvas.shape[0]
         camera, pose = self._view(canvas)
-        ends = segment(self._batch.gaze_ray(), pose, camera)
-        if ends is None or np.abs(ends).max() > 1e4:
+        ends = _drawable(self._batch.gaze_ray(), pose, camera)
+        if ends is None:
             return
         start, end = (_pixel(p) for p in ends)
         thick = max(1, height // 320)
@@ -154,6 +154,12 @@ def segment(ends: NDArray[np.float64], pose: NDArray[np.float64], camera: Pinhol
         share = (_NEAR - z[behind]) / (z[1 - behind] - z[behind])
         local[behind] += share * (local[1 - behind] - local[behind])
     return camera.project(local)
+
+
+def _drawable(ends: NDArray[np.float64], pose: NDArray[np.float64], camera: Pinhole) -> NDArray[np.float64] | None:
+    """As `segment`, and None too where it ends too far outside of the picture to be drawn."""
+    pixels = segment(ends, pose, camera)
+    return None if pixels is None or np.abs(pixels).max() > 1e4 else pixels
 
 
 def _unit(canvas: Frame) -> int:

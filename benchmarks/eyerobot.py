@@ -22,7 +22,7 @@ import argparse
 import json
 import shutil
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -143,22 +143,15 @@ class Bench:
     def cell(self, task: str, name: str, seed: int) -> dict[str, Any]:
         """What a policy reached in closed loop, a number for every episode."""
         file = self.folder / task / f"{name}-{seed}" / "cell.json"
-        if not file.is_file():
-            run = self.pair(task, name, seed)
-            found = {**effort(run), **self.act(run)}
-            write_json(file, found)
-        return json.loads(file.read_text())
+        return kept(file, lambda: self.acted(self.pair(task, name, seed)))
 
     def shifted(self, task: str, name: str, seed: int, shift: str) -> dict[str, Any]:
         """What a policy reaches where something is as training never showed it."""
         file = self.folder / task / f"{name}-{seed}" / f"shift-{shift}.json"
-        if not file.is_file():
-            options, start = SHIFTS[shift]
-            run = self.pair(task, name, seed)
-            write_json(file, {**effort(run), **self.act(run, start, **options)})
-        return json.loads(file.read_text())
+        options, start = SHIFTS[shift]
+        return kept(file, lambda: self.acted(self.pair(task, name, seed), start, **options))
 
-    def act(self, run: Run, start: dict[str, Any] | None = None, **more: Any) -> dict[str, Any]:
+    def acted(self, run: Run, start: dict[str, Any] | None = None, **more: Any) -> dict[str, Any]:
         """Let a trained pair act in its task, from a forced start; `more` are further arguments of the environment."""
         config = evaluate.policy_config(load("evaluate", [f"run={run.folder}"]))
         env = make_env(config, min(32, self.episodes), "disabled", **more)
@@ -172,14 +165,12 @@ class Bench:
             )
         finally:
             env.close()
-        return {"checkpoint": source, **measured(greedy, dt), "sampled": [e.succeeded for e in sampled]}
+        return {**effort(run), "checkpoint": source, **measured(greedy, dt), "sampled": [e.succeeded for e in sampled]}
 
     def search_cell(self, task: str, name: str, seed: int) -> dict[str, Any]:
         """What an eye finds in panoramas that nobody learned from: a number for every search."""
         file = self.folder / task / f"search-cell-{name}-{seed}.json"
-        if not file.is_file():
-            write_json(file, self.look(task, name, seed))
-        return json.loads(file.read_text())
+        return kept(file, lambda: self.look(task, name, seed))
 
     def look(self, task: str, name: str, seed: int) -> dict[str, Any]:
         """Let an eye search: a trained one ("bcrl" and "uniform", before BC-RL), a random walk or the oracle."""
@@ -203,6 +194,13 @@ class Bench:
                 found["seconds_to_fixate"] = [number(gaze.seconds_to_fixate(e.state["gaze_error"], dt)) for e in episodes]
         env.close()
         return {**(effort(run) if actor is learner and name != "random_gaze" else {}), **found}
+
+
+def kept(file: Path, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """What a JSON file holds; it is made where it is missing."""
+    if not file.is_file():
+        write_json(file, make())
+    return json.loads(file.read_text())
 
 
 def effort(run: Run) -> dict[str, Any]:
@@ -275,27 +273,22 @@ def gathered(folder: Path) -> list[Row]:
     """
     out: list[Row] = []
     for name in SEARCHERS:
-        files = sorted(f for task in TASKS for f in (folder / task).glob(f"search-cell-{name}-*.json"))
-        if files:
-            out += rows(f"search/{name}", [json.loads(f.read_text()) for f in files], _seeds(f.stem for f in files))
+        files = {f: f.stem for task in TASKS for f in (folder / task).glob(f"search-cell-{name}-*.json")}
+        out += _pooled(f"search/{name}", files)
     for task in TASKS:
         for name in POLICIES:
-            files = sorted((folder / task).glob(f"{name}-*/cell.json"))
-            if files:
-                found = [json.loads(f.read_text()) for f in files]
-                out += rows(f"{task}/{name}", found, _seeds(f.parent.name for f in files))
-            for shift in SHIFTS:
-                files = sorted((folder / task).glob(f"{name}-*/shift-{shift}.json"))
-                if files:
-                    found = [json.loads(f.read_text()) for f in files]
-                    out += rows(f"{task}/{name}/{shift}", found, _seeds(f.parent.name for f in files))
+            for kind, made in {"": "cell", **{f"/{shift}": f"shift-{shift}" for shift in SHIFTS}}.items():
+                files = {f: f.parent.name for f in (folder / task).glob(f"{name}-*/{made}.json")}
+                out += _pooled(f"{task}/{name}{kind}", files)
     if not out:
         raise InvalidValueError(f"{folder} has no cells yet: run python -m benchmarks.eyerobot --tasks ... first")
     return out
 
 
-def _seeds(names: Iterable[str]) -> tuple[int, ...]:
-    return tuple(sorted({int(name.rsplit("-", 1)[1]) for name in names}))
+def _pooled(name: str, files: Mapping[Path, str]) -> list[Row]:
+    """Rows of cells, given with what their seed ends; none where there are none."""
+    seeds = tuple(sorted({int(label.rsplit("-", 1)[1]) for label in files.values()}))
+    return rows(name, [json.loads(f.read_text()) for f in sorted(files)], seeds) if files else []
 
 
 def _chosen(text: str, known: Iterable[str], kind: str) -> list[str]:
