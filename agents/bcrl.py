@@ -60,7 +60,7 @@ class Rollout:
         seen: what both networks saw.
         turns, logp, values, rewards: of the eye.
         last: (B,) value of what came after the last step.
-        straight: (B, T) turns straight to the target.
+        guided: (B, T) turns of one who knows the target once it is in sight.
         wanted: (B, T, chunk, outputs) what the hand should have said.
         valid: (B, T, chunk) which of it exists and is learned.
         told: means over the episode.
@@ -72,7 +72,7 @@ class Rollout:
     values: torch.Tensor
     rewards: torch.Tensor
     last: torch.Tensor
-    straight: torch.Tensor
+    guided: torch.Tensor
     wanted: torch.Tensor
     valid: torch.Tensor
     told: dict[str, float]
@@ -110,8 +110,9 @@ class BCRLLearner:
         warmup_steps, decay_steps, total_steps: the rates rise for the first, and fall along a half cosine to a hundredth in the
             last `decay_steps` of `total_steps`; 0 for no fall.
         gamma, lam, clip, value_weight: of proximal policy optimisation.
-        imitate: weight of imitating the turn straight to the recorded target, in what the eye met itself (DAgger, Ross et al.
-            2011, arXiv:1011.0686), by cross-entropy and by how far from it the policy turns; 0 leaves it to the reward.
+        imitate: weight of imitating the environment's `guide`, who searches until the target is in sight, in what the eye met
+            itself (DAgger, Ross et al. 2011, arXiv:1011.0686), by cross-entropy and by how far from it the policy turns; 0
+            leaves it to the reward.
         entropy, final_entropy: weights of the policy's entropy, before and at the end of the fall.
         epochs: of every rollout.
         minibatches: of the eye, in an epoch; of whole episodes.
@@ -240,8 +241,8 @@ class BCRLLearner:
             logits, value = self._look(seen, memory)
             turn = self._choose(logits, seen)
             logp = logits.log_softmax(-1).gather(1, turn[:, None])[:, 0]
-            straight = torch.from_numpy(np.asarray(self._inner.oracle())).to(self.device)
-            rows.add(seen=seen, turns=turn, logp=logp, values=value, straight=straight, **self._lesson(obs, info))
+            guided = torch.from_numpy(np.asarray(self._inner.guide())).to(self.device)
+            rows.add(seen=seen, turns=turn, logp=logp, values=value, guided=guided, **self._lesson(obs, info))
             obs, paid, _, _, info = self._env.step(turn.cpu().numpy())
             obs, info = _before_restart(obs, info)
             seen = self.see(obs, jitter)
@@ -346,7 +347,7 @@ class BCRLLearner:
         miss = 0.5 * functional.mse_loss(values, returns[chosen])
         loss = -surrogate + self._value_weight * miss - self._entropy() * spread
         if self._imitate:
-            loss = loss + self._imitate * self._astray(logits, rollout.straight[chosen])
+            loss = loss + self._imitate * self._astray(logits, rollout.guided[chosen])
         kl = self._group.mean(((ratio - 1) - (logp - rollout.logp[chosen])).mean().item())
         if self._steps < self._eye_from:  # what it looks at is not judged yet
             self._apply("eye", self._value_weight * miss, self.eye.critic)
@@ -359,10 +360,10 @@ class BCRLLearner:
             "train/ratio_error": (ratio - 1).abs().max().item(),
         }  # fmt: skip
 
-    def _astray(self, logits: torch.Tensor, straight: torch.Tensor) -> torch.Tensor:
-        """Cross-entropy with the turns straight to the target, and how far from them the policy's turns are, in 10 degrees."""
-        apart = torch.cdist(self._turns, self._turns).to(logits)[straight] / np.radians(10)
-        return functional.cross_entropy(logits.flatten(0, 1), straight.flatten()) + (logits.softmax(-1) * apart).sum(-1).mean()
+    def _astray(self, logits: torch.Tensor, guided: torch.Tensor) -> torch.Tensor:
+        """Cross-entropy with the guide's turns, and how far from them the policy's turns are, in 10 degrees."""
+        apart = torch.cdist(self._turns, self._turns).to(logits)[guided] / np.radians(10)
+        return functional.cross_entropy(logits.flatten(0, 1), guided.flatten()) + (logits.softmax(-1) * apart).sum(-1).mean()
 
     def _lessons(self, rollout: Rollout) -> tuple[torch.Tensor, ...]:
         """Minibatches of the steps that the hand learns from, one by one for it has no memory: numbers into (B T)."""

@@ -12,8 +12,9 @@ Everyone learns from the same demonstrations, as many steps, with networks of on
     random_gaze, fixed_gaze, oracle_gaze    the hand alone, under another's gaze; the oracle's reads the simulator
     exo, wrist, wrist_exo    the hand alone, from cameras of 80 x 80 pixels that do not look around
 
-Success, progress and errors are of the task, in closed loop, greedily; "sampled" draws the eye's turns. Search is measured in
-panoramas of demonstrations that training never saw: success is to fixate what is asked for within 5 degrees for half a second.
+Success, progress and errors are of the task, in closed loop, greedily; "sampled" draws the eye's turns. Search is learned once
+for all tasks, in the panoramas of three of them, and measured in panoramas of demonstrations that training never saw: success
+is to fixate what is asked for within 5 degrees for half a second.
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ from benchmarks.results import Row
 from perception.recording import MARKER
 
 TASKS = ("estop", "eraser_stand", "towel_bucket", "brush_handoff", "screwdriver_reorient")
+SEARCHED = TASKS[:3]  # in whose panoramas search is learned; the things of all tasks lie in them, if only as distractors
 # Seeds of demonstrations that only search is measured in, and of episodes in closed loop; training draws none of them.
 HELD_OUT, FIRST_EPISODE = 500_000, 1_000_000
 CAMERAS = ("front", "arm/wrist")
@@ -127,17 +129,18 @@ class Bench:
         done = int(checkpoint.names(run.checkpoints)[-1]) >= run.config.steps
         return run if done else train.main([f"resume={place}"])
 
-    def searcher(self, task: str, kind: str, seed: int) -> Run:
-        """An eye that has learned visual search in a task's panoramas."""
-        arguments = ["experiment=eyerobot_search", f"env=replay_{task}", f"env.recordings={self.recordings(task)}"]
-        return self.trained(f"{task}/search-{kind}-{seed}", seed, [*arguments, *SEARCHES[kind]])
+    def searcher(self, kind: str, seed: int) -> Run:
+        """An eye that has learned visual search."""
+        where = ",".join(str(self.recordings(task)) for task in SEARCHED)
+        arguments = ["experiment=eyerobot_search", f"env.recordings=[{where}]"]
+        return self.trained(f"search/{kind}-{seed}", seed, [*arguments, *SEARCHES[kind]])
 
     def pair(self, task: str, name: str, seed: int) -> Run:
         """A trained policy."""
         policy = POLICIES[name]
         arguments = ["experiment=eyerobot_cpu", f"env=replay_{task}", f"env.recordings={self.recordings(task)}"]
         if policy.search:
-            arguments.append(f"agent.start={self.searcher(task, policy.search, seed).folder}")
+            arguments.append(f"agent.start={self.searcher(policy.search, seed).folder}")
         return self.trained(f"{task}/{name}-{seed}", seed, [*arguments, *policy.overrides])
 
     def cell(self, task: str, name: str, seed: int) -> dict[str, Any]:
@@ -167,18 +170,17 @@ class Bench:
             env.close()
         return {**effort(run), "checkpoint": source, **measured(greedy, dt), "sampled": [e.succeeded for e in sampled]}
 
-    def search_cell(self, task: str, name: str, seed: int) -> dict[str, Any]:
+    def search_cell(self, name: str, seed: int) -> dict[str, Any]:
         """What an eye finds in panoramas that nobody learned from: a number for every search."""
-        file = self.folder / task / f"search-cell-{name}-{seed}.json"
-        return kept(file, lambda: self.look(task, name, seed))
+        return kept(self.folder / "search" / f"cell-{name}-{seed}.json", lambda: self.look(name, seed))
 
-    def look(self, task: str, name: str, seed: int) -> dict[str, Any]:
+    def look(self, name: str, seed: int) -> dict[str, Any]:
         """Let an eye search: a trained one ("bcrl" and "uniform", before BC-RL), a random walk or the oracle."""
-        run = self.searcher(task, "uniform" if name == "uniform" else "pyramid", seed)
+        run = self.searcher("uniform" if name == "uniform" else "pyramid", seed)
         config = run.config.copy()
         if name == "random_gaze":
             config.agent.gaze = "random"
-        config.env.recordings = str(self.recordings(task, held_out=True))
+        config.env.recordings = [str(self.recordings(task, held_out=True)) for task in SEARCHED]
         config.env.max_episode_steps = 130
         learner = make_learner(config, make_env(config, int(config.num_envs), "same_step"))
         learner.load_policy(checkpoint.load_last(run.checkpoints)[1]["learner"])
@@ -273,8 +275,7 @@ def gathered(folder: Path) -> list[Row]:
     """
     out: list[Row] = []
     for name in SEARCHERS:
-        files = {f: f.stem for task in TASKS for f in (folder / task).glob(f"search-cell-{name}-*.json")}
-        out += _pooled(f"search/{name}", files)
+        out += _pooled(f"search/{name}", {f: f.stem for f in (folder / "search").glob(f"cell-{name}-*.json")})
     for task in TASKS:
         for name in POLICIES:
             for kind, made in {"": "cell", **{f"/{shift}": f"shift-{shift}" for shift in SHIFTS}}.items():
@@ -318,10 +319,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments.folder, arguments.demonstrations, arguments.held_out, arguments.episodes, tuple(arguments.set)
     )  # fmt: skip
     seeds = [int(seed) for seed in arguments.seeds.split(",")]
+    for seed in seeds:
+        for name in _chosen(arguments.searchers, SEARCHERS, "searcher"):
+            say(f"search/{name}, seed {seed}: {np.mean(bench.search_cell(name, seed)['success']):.1%} found")
     for task in _chosen(arguments.tasks, TASKS, "task"):
         for seed in seeds:
-            for name in _chosen(arguments.searchers, SEARCHERS, "searcher"):
-                bench.search_cell(task, name, seed)
             for name in _chosen(arguments.policies, POLICIES, "policy"):
                 say(f"{task}/{name}, seed {seed}: {np.mean(bench.cell(task, name, seed)['success']):.1%} succeeded")
                 for shift in _chosen(arguments.shifts, SHIFTS, "shift"):

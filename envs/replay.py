@@ -51,6 +51,10 @@ _COMPASS = np.sign(_COMPASS) * (np.abs(_COMPASS) > 1e-6)
 ACTIONS: dict[str, tuple[float, ...]] = {"box": (), "directions_9": (10.0,), "directions_25": (10.0, 3.0, 1.0)}
 FELT = ("joints", "tool", "opening")
 WIDE = np.radians(50.0)
+# How far beside the gaze a thing can be recognised in the widest level, and how far the gaze must go to either side so that all
+# of an arc of 230 degrees has been in sight; rad.
+IN_SIGHT, TURNING_POINT = np.radians([50.0, 65.0])
+LEVEL = np.radians(-15.0)  # elevation of things on a table
 SIGHT, CAMERA = "sight/", "camera/"
 
 
@@ -83,7 +87,7 @@ class BatchReplay(gym.vector.VectorEnv[Arrays, NDArray[Any], NDArray[Any]]):
     the recording; "success" says that the target has been fixated within 5 degrees for 0.5 s on end.
 
     Args:
-        recordings: a folder of `perception.recording`, or recordings; a name finds a folder of assets.
+        recordings: a folder of `perception.recording`, several, or recordings; a name finds a folder of assets.
         num_envs: N.
         max_episode_steps: control steps of an episode.
         pause: steps at its beginning in which the world stands still.
@@ -111,7 +115,7 @@ class BatchReplay(gym.vector.VectorEnv[Arrays, NDArray[Any], NDArray[Any]]):
 
     def __init__(
         self,
-        recordings: str | Path | Sequence[Recording] = "",
+        recordings: str | Path | Sequence[str | Path | Recording] = "",
         num_envs: int = 1,
         max_episode_steps: int = 130,
         pause: int = 30,
@@ -279,11 +283,33 @@ class BatchReplay(gym.vector.VectorEnv[Arrays, NDArray[Any], NDArray[Any]]):
 
     def oracle(self) -> NDArray[Any]:
         """Straight to the target; to stay where there is none. (N, 2), or (N,) numbers of directions."""
-        turn = np.nan_to_num(self._targets() - self._gaze)
+        return self._toward(np.nan_to_num(self._targets() - self._gaze))
+
+    def guide(self) -> NDArray[Any]:
+        """As the oracle, but only once the target is in sight; until then along the table, first to the nearer end of the arc.
+
+        A learner that is told the oracle's turns before it could know them learns the mean of left and right (the imitation
+        gap, Weihs et al. 2021, arXiv:2007.12173). These depend on what it sees and remembers. Without a target, search goes on.
+        """
+        error = self._targets() - self._gaze
+        hidden = ~(np.abs(error[:, 0]) < IN_SIGHT)
+        along = np.stack([np.radians(10.0) * self._onward(), LEVEL - self._gaze[:, 1]], axis=1)
+        return self._toward(np.where(hidden[:, None], along, error))
+
+    def _onward(self) -> NDArray[np.float64]:
+        """To which side search goes on, (N,) +-1: to the nearer end, to the other, and to and fro when both were reached."""
+        azimuth, (right, left) = self._gaze[:, 0], self._explored.T
+        reached_right, reached_left = right <= -TURNING_POINT, left >= TURNING_POINT
+        nearer = np.where(azimuth < 0, -1.0, 1.0)
+        heading = np.where(self._last[:, 0] == 0, nearer, np.sign(self._last[:, 0]))
+        to_and_fro = np.where(np.abs(azimuth) >= TURNING_POINT, -nearer, heading)
+        return np.select([reached_right & reached_left, reached_right, reached_left], [to_and_fro, 1.0, -1.0], nearer)
+
+    def _toward(self, turn: NDArray[np.float64]) -> NDArray[Any]:
+        """Actions that turn by (N, 2) rad, as far as they can."""
         if self._turns is None:
             return np.clip(turn / self._reach, -1, 1).astype(np.float32)
-        left = np.linalg.norm(turn[:, None] - self._turns[None], axis=2)
-        return np.argmin(left, axis=1)
+        return np.argmin(np.linalg.norm(turn[:, None] - self._turns[None], axis=2), axis=1)
 
     def describe(self) -> dict[str, Any]:
         """What a result depends on, JSON-able."""
@@ -483,27 +509,38 @@ class Replay(Single):
 
     metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 15}  # noqa: RUF012  Gymnasium's declaration
 
-    def __init__(self, recordings: str | Path | Sequence[Recording] = "", **kwargs: Any) -> None:
+    def __init__(self, recordings: str | Path | Sequence[str | Path | Recording] = "", **kwargs: Any) -> None:
         refuse_batches("Replay", kwargs)
         super().__init__(BatchReplay(recordings, 1, autoreset_mode=AutoresetMode.DISABLED, **kwargs))
 
 
-def _open(recordings: str | Path | Sequence[Recording]) -> tuple[Sequence[Recording], float]:
-    if not isinstance(recordings, (str, Path)):
-        if not recordings:
-            raise InvalidValueError("there are no recordings to replay: at least one is needed")
-        rate = float(recordings[0].about.get("rate", 30.0))
-        found: Sequence[Recording] = recordings
-    else:
-        if not str(recordings):
-            raise InvalidValueError("recordings must name a folder, such as one that `saccade collect` wrote with panoramas")
-        folder = Path(recordings)
-        read = Recordings(folder if folder.exists() else asset(f"{recordings}/{MARKER}").parent)
-        found, rate = read, read.rate
+def _open(recordings: str | Path | Sequence[str | Path | Recording]) -> tuple[Sequence[Recording], float]:
+    given = [recordings] if isinstance(recordings, (str, Path)) else list(recordings)
+    if not given:
+        raise InvalidValueError("there are no recordings to replay: at least one is needed")
+    found: list[Recording] = []
+    rates = set()
+    for one in given:
+        if isinstance(one, Recording):
+            found.append(one)
+            rates.add(float(one.about.get("rate", 30.0)))
+        else:
+            read = _read(one)
+            found += read
+            rates.add(read.rate)
+    if len(rates) > 1:
+        raise InvalidValueError(f"all recordings need frames of one rate, got {sorted(rates)} a second")
     widths = {r.width for r in found}
     if len(widths) > 1:
         raise InvalidValueError(f"all recordings need panoramas of one width, got {sorted(widths)}")
-    return found, rate
+    return found, rates.pop()
+
+
+def _read(folder: str | Path) -> Recordings:
+    if not str(folder):
+        raise InvalidValueError("recordings must name a folder, such as one that `saccade collect` wrote with panoramas")
+    place = Path(folder)
+    return Recordings(place if place.exists() else asset(f"{folder}/{MARKER}").parent)
 
 
 def _check(

@@ -229,7 +229,7 @@ def test_a_frozen_eye_looks_around_and_learns_nothing() -> None:
     assert len(agent.rollout().turns.unique()) > 3
 
 
-def test_imitation_teaches_the_turn_to_the_target() -> None:
+def test_imitation_teaches_the_guides_turns() -> None:
     env = replay(8, target="any", max_episode_steps=8, pause=100)
     agent = learner(env, reward="env", hand=False, imitate=1.0, eye_rate=3e-3, warmup_steps=1, target_kl=1e9, augment=0.0)
 
@@ -237,7 +237,7 @@ def test_imitation_teaches_the_turn_to_the_target() -> None:
         found = agent.rollout()
         with torch.no_grad():
             logits, _ = agent.eye(found.seen)
-        return float(torch.nn.functional.cross_entropy(logits.flatten(0, 1), found.straight.flatten()))
+        return float(torch.nn.functional.cross_entropy(logits.flatten(0, 1), found.guided.flatten()))
 
     before = surprise()
     for _ in range(8):

@@ -178,6 +178,37 @@ def test_search_asks_for_what_is_there() -> None:
     assert set(info["instruction"]) == {"find the pink eraser"}
 
 
+def test_the_guide_finds_everything_and_tells_nothing_of_what_is_out_of_sight() -> None:
+    env = BatchReplay(
+        FOLDER, 64, resolution=4, target="any", chunk=0, pause=100, actions="directions_25", autoreset_mode="disabled"
+    )
+    _, info = env.reset(seed=0)
+    found = np.zeros(64, bool)
+    for _ in range(45):
+        found |= env.step(env.guide())[-1]["success"]
+    assert found.all()
+    start = {"gaze": info["state"]["gaze"], "episode": info["state"]["episode"], "frame": info["state"]["frame"]}
+    told, hidden = [], []
+    for sight in ("the pink eraser", "the black stand"):  # both are in every recording of this task
+        _, info = env.reset(seed=0, options={**start, "sight": env.sights.index(sight)})
+        told.append(env.guide())
+        hidden.append(np.abs(info["state"]["target_direction"][:, 0] - start["gaze"][:, 0]) > np.radians(51))
+    both = hidden[0] & hidden[1]
+    assert both.sum() > 5
+    np.testing.assert_array_equal(told[0][both], told[1][both])
+    assert (told[0] != told[1])[~both].any()
+
+
+def test_several_folders_are_one_stock_of_recordings() -> None:
+    both = ("recordings/estop", FOLDER)
+    env = BatchReplay(both, 16, resolution=4)
+    _, info = env.reset(seed=0)
+    assert len(set(info["instruction"])) == 2
+    assert info["state"]["episode"].max() >= 2
+    with pytest.raises(InvalidValueError, match="at least one"):
+        BatchReplay([])
+
+
 def test_every_shipped_recording_is_whole() -> None:
     for _, folder in REPLAYS:
         for recording in Recordings(asset(f"{folder}/complete.json").parent):

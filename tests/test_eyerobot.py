@@ -22,11 +22,11 @@ TINY = [
 
 
 def test_a_cell_is_made_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    shipped = asset("recordings/estop/complete.json").parent
-    for name in ("estop", "estop-held"):
-        place = tmp_path / "datasets" / "eyerobot" / f"{name}-v0"
-        place.mkdir(parents=True)
-        (place / "panoramas").symlink_to(shipped)
+    for task in eyerobot.SEARCHED:
+        for kind in ("", "-held"):
+            place = tmp_path / "datasets" / "eyerobot" / f"{task.replace('_', '')}{kind}-v0"
+            place.mkdir(parents=True)
+            (place / "panoramas").symlink_to(asset(f"recordings/{task}/complete.json").parent)
     call = ["--tasks", "estop", "--searchers", "bcrl,random_gaze,oracle_gaze", "--policies", "no_rl", "--episodes", "2"]
     call += ["--shifts", "distractors,gaze,spatial"]
     assert eyerobot.main([*call, "--folder", str(tmp_path), "--set", *TINY]) == 0
@@ -34,7 +34,7 @@ def test_a_cell_is_made_once(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     found = json.loads(cell.read_text())
     assert all(len(v) == 2 for v in found.values() if isinstance(v, list))
     assert all(0 <= p <= 1 for p in found["progress"])
-    oracle = json.loads((tmp_path / "estop" / "search-cell-oracle_gaze-0.json").read_text())
+    oracle = json.loads((tmp_path / "search" / "cell-oracle_gaze-0.json").read_text())
     assert oracle["success"] == [True, True]
     assert max(oracle["seconds_to_fixate"]) < 1.5
     made = cell.stat().st_mtime_ns
