@@ -108,7 +108,8 @@ def rotate(x: torch.Tensor, angles: torch.Tensor) -> torch.Tensor:
 
 class Patches(nn.Module):
     """Patch tokens of its own, trained with the rest: pixels, their product with the colour that the instruction names, and
-    how close they are to it, as in `agents.extractor`, then where the patch is, in its level and in the eye's plane.
+    how close they are to it, as in `agents.extractor`, scaled and shifted by the instruction as a whole (FiLM, Perez et al.
+    2018, arXiv:1709.07871), then where the patch is, in its level and in the eye's plane.
 
     Args:
         fovs: degrees across each level.
@@ -125,6 +126,9 @@ class Patches(nn.Module):
         pixels, hidden = 3 * size.patch**2, size.width
         self.of_pixels, self.of_product = nn.Linear(pixels, hidden), nn.Linear(pixels, hidden, bias=False)
         self.of_closeness = nn.Linear(size.patch**2, hidden, bias=False)
+        self.of_words = nn.Linear(words, 2 * hidden)
+        nn.init.zeros_(self.of_words.weight)
+        nn.init.zeros_(self.of_words.bias)
         self.mix = nn.Sequential(nn.GELU(), nn.Linear(hidden, hidden), nn.GELU(), nn.Linear(hidden, hidden))
         self.level = nn.Parameter(torch.zeros(len(fovs), 1, hidden))
         self.of_place = nn.Linear(4, hidden)
@@ -146,7 +150,8 @@ class Patches(nn.Module):
         closeness = (-_SHARP * (pixels - colour).square().mean(dim=-1)).exp()
         product = (pixels * colour).flatten(2)
         tokens = self.of_pixels(pixels.flatten(2)) + self.of_product(product) + self.of_closeness(closeness)
-        tokens = self.mix(tokens).unflatten(1, (levels, -1)) + self.level + self.of_place(self.grid)
+        scale, shift = self.of_words(words)[:, None].chunk(2, dim=-1)
+        tokens = self.mix(tokens * (1 + scale) + shift).unflatten(1, (levels, -1)) + self.level + self.of_place(self.grid)
         return tokens.flatten(1, 2)
 
 

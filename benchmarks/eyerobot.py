@@ -11,6 +11,7 @@ Everyone learns from the same demonstrations, as many steps, with networks of on
     no_rl, no_avp  the eye stays as visual search left it; BC-RL from nothing
     random_gaze, fixed_gaze, oracle_gaze    the hand alone, under another's gaze; the oracle's reads the simulator
     exo, wrist, wrist_exo    the hand alone, from cameras of 80 x 80 pixels that do not look around
+    static         the same from the camera around the table with which the hand learns best in a quarter of the time
 
 Success, progress and errors are of the task, in closed loop, greedily; "sampled" draws the eye's turns. Search is learned once
 for all tasks, in the panoramas of three of them, and measured in panoramas of demonstrations that training never saw: success
@@ -48,7 +49,9 @@ TASKS = ("estop", "eraser_stand", "towel_bucket", "brush_handoff", "screwdriver_
 SEARCHED = TASKS[:3]  # in whose panoramas search is learned; the things of all tasks lie in them, if only as distractors
 # Seeds of demonstrations that only search is measured in, and of episodes in closed loop; training draws none of them.
 HELD_OUT, FIRST_EPISODE = 500_000, 1_000_000
-CAMERAS = ("front", "arm/wrist")
+AROUND = ("front", "side", "top")
+CAMERAS = (*AROUND, "arm/wrist")
+TRIAL = 20_000  # steps in which cameras are compared
 ONE_LEVEL = ("env.fovs=[116.1]", "env.resolution=72")  # 5184 pixels; three levels of 40 x 40 have 4800
 
 
@@ -76,6 +79,7 @@ POLICIES = {
     "exo": Policy(("agent.gaze=fixed", "env.cameras=[front]"), ""),
     "wrist": Policy(("agent.gaze=fixed", "env.cameras=[arm/wrist]"), ""),
     "wrist_exo": Policy(("agent.gaze=fixed", "env.cameras=[front,arm/wrist]"), ""),
+    "static": Policy(("agent.gaze=fixed",), ""),  # and the best camera
 }
 SEARCHES: dict[str, tuple[str, ...]] = {"pyramid": (), "uniform": ONE_LEVEL}
 # What training never showed: options of the environment, and starts that are forced upon every episode.
@@ -141,7 +145,19 @@ class Bench:
         arguments = ["experiment=eyerobot_cpu", f"env=replay_{task}", f"env.recordings={self.recordings(task)}"]
         if policy.search:
             arguments.append(f"agent.start={self.searcher(policy.search, seed).folder}")
+        if name == "static":
+            arguments.append(f"env.cameras=[{self.best_camera(task, seed, [*arguments, *policy.overrides])}]")
         return self.trained(f"{task}/{name}-{seed}", seed, [*arguments, *policy.overrides])
+
+    def best_camera(self, task: str, seed: int, arguments: Sequence[str]) -> str:
+        """The camera around the table from which the hand's predicted paths are nearest after a short training."""
+
+        def reward(camera: str) -> float:
+            short = [*arguments, f"steps={TRIAL}", "agent.decay_steps=0", f"env.cameras=[{camera}]"]
+            rollouts = self.trained(f"{task}/trial-{camera}-{seed}", seed, short).metrics()[-5:]
+            return float(np.mean([r["rollout/reward"] for r in rollouts]))
+
+        return max(AROUND, key=reward)
 
     def cell(self, task: str, name: str, seed: int) -> dict[str, Any]:
         """What a policy reached in closed loop, a number for every episode."""
