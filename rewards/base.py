@@ -1,7 +1,8 @@
 """The record that every reward reads, and how named terms add up to one.
 
 A reward never touches the simulator: it maps a batch of transitions to numbers, so the same object runs inside an
-environment, over a recording, or on arrays written by hand in a test.
+environment, over a recording, or on arrays written by hand in a test. What was learned, or remembers an episode, says so by
+having the methods of `Learned` or `Episodic`; sums and adapters pass them on.
 """
 
 from __future__ import annotations
@@ -57,7 +58,98 @@ class Reward(Protocol):
         ...
 
 
-class WeightedSum:
+@runtime_checkable
+class Episodic(Protocol):
+    """A reward that remembers the episode: what it says of a step depends on the steps before."""
+
+    def reset(self, ids: NDArray[np.intp]) -> None:
+        """Forget the episodes of some simulations; new ones begin there."""
+        ...
+
+
+@runtime_checkable
+class Learned(Protocol):
+    """A reward with numbers that were learned or counted."""
+
+    def state_dict(self) -> dict[str, NDArray[Any]]:
+        """All of them, as arrays."""
+        ...
+
+    def load_state_dict(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """Take over what `state_dict` returned."""
+        ...
+
+
+class FrameReward(Protocol):
+    """What a picture is worth."""
+
+    def __call__(self, frames: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Frames (N, H, W, 3) -> (N,)."""
+        ...
+
+
+class Within:
+    """A reward that hands on to those within it whatever concerns memory and learning.
+
+    Args:
+        parts: name -> reward.
+    """
+
+    def __init__(self, parts: Mapping[str, Any]) -> None:
+        self._parts = dict(parts)
+
+    def reset(self, ids: NDArray[np.intp]) -> None:
+        """Forget the episodes of some simulations."""
+        for part in self._parts.values():
+            if isinstance(part, Episodic):
+                part.reset(ids)
+
+    def state_dict(self) -> dict[str, NDArray[Any]]:
+        """What was learned within, by "<name>/<key>"."""
+        found = {name: part.state_dict() for name, part in self._parts.items() if isinstance(part, Learned)}
+        return {f"{name}/{key}": value for name, state in found.items() for key, value in state.items()}
+
+    def load_state_dict(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """Take over what `state_dict` returned.
+
+        Raises:
+            UnknownNameError: it is of a part that is not here, or learns nothing.
+        """
+        learned = {name: part for name, part in self._parts.items() if isinstance(part, Learned)}
+        shares: dict[str, dict[str, NDArray[Any]]] = {name: {} for name in learned}
+        for key, value in state.items():
+            name, _, rest = key.partition("/")
+            if name not in shares:
+                raise UnknownNameError("learned reward", name, shares)
+            shares[name][rest] = value
+        for name, part in learned.items():
+            part.load_state_dict(shares[name])
+
+
+class OfFrames(Within):
+    """A reward of pictures as a reward of transitions: what the picture after the step is worth.
+
+    Args:
+        reward: of pictures.
+        view: name of the observation that holds them, (T, H, W, 3) uint8.
+    """
+
+    def __init__(self, reward: FrameReward, view: str) -> None:
+        super().__init__({"frames": reward})
+        self.view, self._reward = view, reward
+
+    def __call__(self, batch: Transition) -> NDArray[np.float32]:
+        """The reward of each step, (T,).
+
+        Raises:
+            UnknownNameError: no such observation.
+        """
+        if self.view not in batch.next_obs:
+            raise UnknownNameError("observed picture", self.view, batch.next_obs)
+        return self._reward(batch.next_obs[self.view])
+
+
+class WeightedSum(Within):
     """r = sum_k w_k r_k over named terms; the terms stay visible so that they can be logged one by one.
 
     Args:
@@ -73,6 +165,7 @@ class WeightedSum:
         for name in weights:
             if name not in terms:
                 raise UnknownNameError("reward term", name, terms)
+        super().__init__(terms)
         self._terms = dict(terms)
         self.weights = {name: float(weights.get(name, 1.0)) for name in terms}
 

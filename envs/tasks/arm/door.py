@@ -58,6 +58,7 @@ class DoorOpen(Task):
     Args:
         robot: asset name or path of an MJCF arm.
         posture: its rest posture, hand level towards +x, radians.
+        spread: how much the cabinet's place is randomised, as a share of the above; 0 keeps it where it is.
     """
 
     control_dt: ClassVar[float] = 0.05
@@ -65,8 +66,11 @@ class DoorOpen(Task):
 
     robot: str = "panda"
     posture: Sequence[float] | None = HAND_LEVEL
+    spread: float = 1.0
 
     def __post_init__(self) -> None:
+        if not 0 <= self.spread <= 1:
+            raise InvalidValueError(f"spread must be in [0, 1], got {self.spread}")
         self.arm = Arm(self.robot, posture=None if self.posture is None else tuple(self.posture))
 
     def build(self, timestep: float) -> Scene:
@@ -99,8 +103,8 @@ class DoorOpen(Task):
     def sample(self, draw: Draw) -> dict[str, NDArray[Any]]:
         """Where the cabinet stands, and how the arm does."""
         return {
-            "cabinet": CABINET + draw.uniform(-0.03, 0.03, (2,)),
-            "yaw": draw.uniform(-0.1, 0.1),
+            "cabinet": CABINET + self.spread * draw.uniform(-0.03, 0.03, (2,)),
+            "yaw": self.spread * draw.uniform(-0.1, 0.1),
             "angle": np.zeros(len(draw)),
             "joints": self.arm.home + draw.uniform(-0.02, 0.02, (self.arm.dof,)),
         }
