@@ -86,7 +86,8 @@ def test_every_agent_trains_and_acts(choice: str, demonstrations: Path, tmp_path
     config = load("train", [f"agent={choice}"])
     data = [f"agent.demonstrations={demonstrations}"] if OmegaConf.is_missing(config.agent, "demonstrations") else []
     settings = [f"agent={choice}", *QUICK.get(choice, ()), *data, *SMALL, "env.resolution=8", "logger=jsonl"]
-    run = train([*settings, "agent.device=cpu", "agent.threads=1", "num_envs=2", "steps=64", f"run={tmp_path / 'run'}"])
+    torch = [f"agent.{key}={value}" for key, value in (("device", "cpu"), ("threads", 1)) if key in config.agent]
+    run = train([*settings, *torch, "num_envs=2", "steps=64", f"run={tmp_path / 'run'}"])
     assert run.metrics()[-1]["step"] >= 64
     env = make_env(run.config, 2, "same_step")
     try:
