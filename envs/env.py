@@ -254,6 +254,8 @@ class BatchEnv(gym.vector.VectorEnv[dict[str, NDArray[Any]], NDArray[np.float32]
         transition = Transition(previous, actions, state, self._obs, terminated, instruction)
         terms = self._reward.terms(transition)
         reward = np.where(pending, np.float32(0), self._reward.total(terms)).astype(np.float32)
+        if pending.any():  # that step was none of the new episode
+            self._reward.reset(np.flatnonzero(pending))
         info = self._info(state, broken & ~pending, pending, terms, instruction)
         done = terminated | truncated
         if self._autoreset is AutoresetMode.SAME_STEP and done.any():
@@ -462,6 +464,7 @@ class BatchEnv(gym.vector.VectorEnv[dict[str, NDArray[Any]], NDArray[np.float32]
     def _restart(self, ids: Ids, options: Mapping[str, Any]) -> None:
         if len(ids) == 0:
             return
+        self._reward.reset(ids)
         start = self.task.sample(self._streams.of(ids))
         for key, value in options.items():
             if key not in start:
