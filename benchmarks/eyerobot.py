@@ -7,7 +7,8 @@ A cell is a task, a policy and a seed. What is there already is not made again: 
 Everyone learns from the same demonstrations, as many steps, with networks of one size:
 
     bcrl           eye by BC-RL from visual search on, hand by imitation
-    uniform        the same with one level of 116 degrees, of as many pixels as the pyramid has
+    guided         the same, and the eye also imitates where the demonstrator looked
+    uniform, guided_uniform    both with one level of 116 degrees, of as many pixels as the pyramid has
     no_rl, no_avp  the eye stays as visual search left it; BC-RL from nothing
     random_gaze, fixed_gaze, oracle_gaze    the hand alone, under another's gaze; the oracle's reads the simulator
     exo, wrist, wrist_exo    the hand alone, from cameras of 80 x 80 pixels that do not look around
@@ -68,9 +69,13 @@ class Policy:
     search: str = "pyramid"
 
 
+# The eye moves on purpose, from the first step on: neither the hand's first errors nor the divergence hold it back.
+GUIDED = ("agent.imitate=1.0", "agent.eye_rate=0.001", "agent.minibatches=16", "agent.target_kl=1.0", "agent.eye_from=0")
 POLICIES = {
     "bcrl": Policy(),
+    "guided": Policy(GUIDED),
     "uniform": Policy(ONE_LEVEL, "uniform"),
+    "guided_uniform": Policy((*GUIDED, *ONE_LEVEL), "uniform"),
     "no_rl": Policy(("agent.gaze=frozen",)),
     "no_avp": Policy(search=""),
     "random_gaze": Policy(("agent.gaze=random",)),
