@@ -15,6 +15,7 @@ VERBS = {
     "evaluate": "success rates with intervals, beside random and oracle",
     "replay": "record a policy, or re-render a recording, to mp4 or in the browser",
     "collect": "demonstrations of the oracle as a Minari dataset",
+    "fit": "a reward from demonstrations' pictures",
     "list": "environments, agents, rewards and everything else that has a name",
     "bench": "where a step's time goes: physics, render, python; bench perception: how fast a backend answers",
     "doctor": "what this machine offers, and what it lacks",

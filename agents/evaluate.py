@@ -21,6 +21,7 @@ from agents import checkpoint
 from agents.base import OraclePolicy, Policy, RandomPolicy
 from agents.config import load
 from agents.make import make_env, make_learner
+from agents.report import report
 from agents.rollout import Episode, rollout
 from agents.run import Run, system, unused, write_json
 from agents.shipped import with_run
@@ -247,6 +248,8 @@ def main(arguments: Sequence[str]) -> dict[str, Any]:
     for name in ("episodes", "num_envs"):
         if not isinstance(config[name], int) or config[name] < 1:
             raise InvalidValueError(f"{name} must be an integer >= 1, got {config[name]!r}")
+    if config.reward.get("_target_") and not any(config[key] for key in ("run", "policy")):
+        return report(config)
     result = evaluate(config)
     show(result)
     own = config.run and not config.checkpoint  # nothing is written beside what ships

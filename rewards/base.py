@@ -83,7 +83,7 @@ class Learned(Protocol):
 class FrameReward(Protocol):
     """What a picture is worth."""
 
-    def __call__(self, frames: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def __call__(self, frames: NDArray[np.uint8], /) -> NDArray[np.float32]:
         """Frames (N, H, W, 3) -> (N,)."""
         ...
 

@@ -139,6 +139,10 @@ class StepReward:
             out[:, step] = (self._raw(unit, known["weight"][step], known["offset"][step]) - low) / (high - low)
         return np.clip(out, 0, 1)
 
+    def step_scores(self, frames: NDArray[np.uint8]) -> NDArray[np.float64]:
+        """How much each of N pictures (N, H, W, 3) is like each step, (N, steps) in [0, 1]."""
+        return self.scores_of(self.encoder.embed(frames))
+
     def of_features(self, features: NDArray[Any]) -> NDArray[np.float32]:
         """The reward of feature vectors (N, D), (N,) in [0, 1]."""
         weight = 2.0 ** np.arange(1, self.steps)

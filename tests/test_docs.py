@@ -16,6 +16,7 @@ A comment in the line before a block changes that:
 
 from __future__ import annotations
 
+import ast
 import doctest
 import os
 import re
@@ -251,12 +252,14 @@ def test_every_configuration_is_in_the_page_on_training() -> None:
             assert not [c for c in choices if f"`{c}`" not in text], group
 
 
-def test_every_reward_has_a_row() -> None:
-    text = (ROOT / "docs" / "adding_a_reward.md").read_text()
+def test_everything_that_pays_has_a_row() -> None:
+    text = "".join((ROOT / "docs" / page).read_text() for page in ("adding_a_reward.md", "rewards.md"))
     for file in (ROOT / "rewards").glob("*.py"):
-        for name in re.findall(r"^class (\w+)(?!.*Protocol)(?=[:(])", file.read_text(), re.MULTILINE):
-            if name != "Transition":
-                assert f"`rewards.{file.stem}.{name}`" in text, name
+        for node in ast.parse(file.read_text()).body:
+            public = isinstance(node, ast.ClassDef) and not node.name.startswith("_")
+            if public and "Protocol" not in map(ast.unparse, node.bases):
+                pays = any(isinstance(part, ast.FunctionDef) and part.name == "__call__" for part in node.body)
+                assert not pays or f"`rewards.{file.stem}.{node.name}`" in text, node.name
 
 
 # -- the environments' page --------------------------------------------------------------------------------------------

@@ -122,16 +122,19 @@ class DoorOpen(Task):
 
         "angle" (rad), "angle_velocity" (rad/s) and "outward" (N, 2), the normal in the world's x and y, are the door's;
         "misturn" (rad) is the turn about the vertical that would make the tool's approach opposite to that normal.
+        "progress" in [0, 1] is a quarter for nearness to the handle, and the rest for how far the door is open.
         """
         tool, handle = self.arm.tool_pos(physics).copy(), physics.site_xpos("cabinet/handle").copy()
         out, approach = physics.site_xmat("cabinet/handle")[:, :, 0], physics.site_xmat(self.arm.tool)[:, :, 2]
+        distance, angle = np.linalg.norm(tool - handle, axis=1), physics.qpos("cabinet/hinge")[:, 0].copy()
         return {
             "joints": self.arm.qpos(physics),
             "joint_velocity": self.arm.qvel(physics),
             "tool": tool,
             "handle": handle,
-            "distance": np.linalg.norm(tool - handle, axis=1),
-            "angle": physics.qpos("cabinet/hinge")[:, 0].copy(),
+            "distance": distance,
+            "angle": angle,
+            "progress": 0.25 * (1 - np.tanh(distance / 0.1)) + 0.75 * np.clip(angle / OPEN, 0, 1),
             "angle_velocity": physics.qvel("cabinet/hinge")[:, 0].copy(),
             "outward": out[:, :2].copy(),
             "misturn": _turn_between(approach[:, :2], -out[:, :2]),
