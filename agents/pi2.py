@@ -1,7 +1,7 @@
 """PI2: path integral policy improvement of an open-loop trajectory, from as few rollouts as a robot could do.
 
     repeat:  N episodes with actions u_it = mean_t + eps_it, eps_it ~ N(0, std_t^2), smooth in time
-             S_it = -sum_{t' >= t} r_it'                                 what it still cost from t on
+             S_it = -sum_{t' >= t} r_it'                                 what it still cost from t on, or all of it
              P_it = exp(-h (S_it - min_i S_it) / (max_i S_it - min_i S_it)), normalised over i
              mean_t += sum_i P_it eps_it        std_t^2 = sum_i P_it eps_it^2, never below a floor
 
@@ -25,7 +25,9 @@ from numpy.typing import NDArray
 from agents.base import Observation
 from agents.dataset import Demonstrations
 from agents.rollout import Episode
-from assets.errors import InvalidValueError
+from assets.errors import InvalidValueError, UnknownNameError
+
+CREDITS = ("whole", "to_go")
 
 
 def weights(costs: NDArray[np.float64], h: float) -> NDArray[np.float64]:
@@ -51,6 +53,8 @@ class PI2Learner:
         floor: least standard deviation, as a share of `noise`.
         smooth: share of the last step's exploration in the present one's, in [0, 1).
         h: how much better a rollout must be to count more; 10 in the literature.
+        credit: "to_go", every step is judged by what came after it; "whole", by the whole rollout (PI-BB, Stulp and Sigaud
+            2012), which is less exact, but less misled by few rollouts.
 
     Raises:
         InvalidValueError: an argument out of range; an environment without a time limit or with discrete actions.
@@ -66,7 +70,10 @@ class PI2Learner:
         floor: float = 0.2,
         smooth: float = 0.8,
         h: float = 10.0,
+        credit: str = "whole",
     ) -> None:
+        if credit not in CREDITS:
+            raise UnknownNameError("credit", credit, CREDITS)
         if not noise > 0 or not 0 < floor <= 1 or not 0 <= smooth < 1 or not h > 0:
             raise InvalidValueError(
                 f"noise and h must be > 0, floor in (0, 1] and smooth in [0, 1), got {noise}, {h}, {floor} and {smooth}"
@@ -76,7 +83,7 @@ class PI2Learner:
         length = getattr(env.unwrapped, "max_episode_steps", None)
         if length is None:
             raise InvalidValueError("PI2 improves a trajectory of known length: the environment needs max_episode_steps")
-        self._env, self._h, self._smooth, self._least = env, h, smooth, noise * floor
+        self._env, self._h, self._smooth, self._least, self._credit = env, h, smooth, noise * floor, credit
         shape = int(length), env.single_action_space.shape[0]
         self._mean = np.zeros(shape) if demonstrations is None else _stretched(demonstrations, episode, shape)
         self._std = np.full(shape, noise)
@@ -96,6 +103,8 @@ class PI2Learner:
         wander = self._exploration(self._env.num_envs)
         rewards, success = self._episodes(wander)
         costs = -np.cumsum(rewards[:, ::-1], axis=1)[:, ::-1]
+        if self._credit == "whole":
+            costs = np.broadcast_to(costs[:, :1], costs.shape)
         share = weights(costs, self._h)[..., None]
         self._mean = np.clip(self._mean + (share * wander).sum(axis=0), -1, 1)
         self._std = np.maximum(np.sqrt((share * wander**2).sum(axis=0)), self._least)
@@ -106,6 +115,12 @@ class PI2Learner:
             "train/std": float(self._std.mean()),
             "time/fps": rewards.size / (time.perf_counter() - began),
         }
+
+    def try_out(self, explore: bool = True) -> dict[str, float]:
+        """One episode of every simulation from which nothing is learned; its return and success."""
+        wander = self._exploration(self._env.num_envs) if explore else np.zeros((self._env.num_envs, *self._mean.shape))
+        rewards, success = self._episodes(wander)
+        return {"rollout/ep_rew_mean": float(rewards.sum(axis=1).mean()), "rollout/success_rate": float(success.mean())}
 
     def _exploration(self, count: int) -> NDArray[np.float64]:
         """Deviations from the mean, (N, T, A): first-order autoregressive, as large at every step as `std` says."""
