@@ -16,7 +16,7 @@ from torch import nn
 from torch.nn import functional
 
 from assets.errors import InvalidValueError
-from rewards.steps import Encoder
+from rewards.steps import Encoder, embedded
 
 Video = NDArray[np.uint8]
 
@@ -54,12 +54,7 @@ class _OnFeatures:
             InvalidValueError: fewer than two, of different sizes, of fewer than 3 frames, constant, or with features that are
                 not finite.
         """
-        if len(demonstrations) < 2:
-            raise InvalidValueError(f"a reward is learned from at least 2 demonstrations, got {len(demonstrations)}")
-        sizes = {tuple(np.shape(video)[1:]) for video in demonstrations}
-        if len(sizes) > 1:
-            raise InvalidValueError(f"all demonstrations must be of one size, got {sorted(sizes)}")
-        return self.fit_features([np.asarray(self.encoder.embed(video)) for video in demonstrations])
+        return self.fit_features(embedded(self.encoder, demonstrations))
 
     def fit_features(self, demonstrations: Sequence[NDArray[Any]]) -> list[float]:
         """Learn from features (T_i, D) instead of videos; as `fit`."""

@@ -33,6 +33,20 @@ class Encoder(Protocol):
         ...
 
 
+def embedded(encoder: Encoder, demonstrations: Sequence[NDArray[np.uint8]]) -> list[NDArray[Any]]:
+    """Features (T_i, D) of videos (T_i, H, W, 3) that a reward is learned from.
+
+    Raises:
+        InvalidValueError: fewer than two, or of different sizes.
+    """
+    if len(demonstrations) < 2:
+        raise InvalidValueError(f"a reward is learned from at least 2 demonstrations, got {len(demonstrations)}")
+    sizes = {tuple(np.shape(video)[1:]) for video in demonstrations}
+    if len(sizes) > 1:
+        raise InvalidValueError(f"all demonstrations must be of one size, got {sorted(sizes)}")
+    return [np.asarray(encoder.embed(video)) for video in demonstrations]
+
+
 class StepReward:
     """How far a task has come by what its steps look like, in [0, 1]. It is a `FrameReward`.
 
@@ -79,12 +93,7 @@ class StepReward:
         Raises:
             InvalidValueError: fewer than two, of different sizes, too short, constant, or with features that are not finite.
         """
-        if len(demonstrations) < 2:
-            raise InvalidValueError(f"a reward is learned from at least 2 demonstrations, got {len(demonstrations)}")
-        sizes = {tuple(np.shape(video)[1:]) for video in demonstrations}
-        if len(sizes) > 1:
-            raise InvalidValueError(f"all demonstrations must be of one size, got {sorted(sizes)}")
-        return self.fit_features([np.asarray(self.encoder.embed(video)) for video in demonstrations])
+        return self.fit_features(embedded(self.encoder, demonstrations))
 
     def fit_features(self, demonstrations: Sequence[NDArray[Any]]) -> list[NDArray[np.intp]]:
         """Learn from features (T_i, D) instead of videos; as `fit`."""
