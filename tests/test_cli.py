@@ -44,7 +44,7 @@ def test_a_verbs_help_shows_its_choices(capsys: pytest.CaptureFixture[str]) -> N
     cli.run(["train", "--help"])
     said = capsys.readouterr().out
     for group, choices in groups().items():
-        used = group != "vlm"  # which training does not know
+        used = group not in ("vlm", "reward_model")  # which training does not know
         assert (f"  {group}={'|'.join(choices)}" in said) is used
     assert "checkpoint_every: 50000" in said
     cli.run(["bench", "perception", "--help"])
@@ -58,7 +58,7 @@ def test_an_error_is_one_sentence_and_exit_code_2() -> None:
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == (
         "saccade: unknown verb 'trian': did you mean 'train'? "
-        "available: bench, collect, doctor, evaluate, list, replay, train\n"
+        "available: bench, collect, doctor, evaluate, fit, list, replay, train\n"
     )
 
 

@@ -195,7 +195,7 @@ def test_every_logger_logs(choice: str, tmp_path: Path) -> None:
 
 ERRORS = [
     (["env=eye_serch"], "unknown choice for 'env' 'eye_serch': did you mean 'eye_search'? available: "),
-    (["agent=pp0"], "unknown choice for 'agent' 'pp0': did you mean 'ppo'? available: bc, bc_flow, bcrl, ppo, sac"),
+    (["agent=pp0"], "unknown choice for 'agent' 'pp0': did you mean 'ppo'? available: bc, bc_flow, bcrl, pi2, ppo, sac"),
     (["sed=3"], "unknown override 'sed': did you mean 'seed'? available: agent, "),
     (["agent.gama=0.9"], "unknown override 'agent.gama': did you mean 'agent.gamma'? available: agent, "),
     (["agent=sac", "agent.n_steps=3"], "unknown override 'agent.n_steps': did you mean "),
