@@ -141,5 +141,5 @@ print(conf.__file__)
 """,
     )
     assert "Saccade/EyeSearch-v0" in said
-    assert "agent=bc|bc_flow|bcrl|ppo|sac" in said
+    assert "agent=bc|bc_flow|bcrl|pi2|ppo|sac" in said
     assert Path(said.split()[-1]).is_relative_to(installed)
