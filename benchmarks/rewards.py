@@ -59,7 +59,7 @@ VIDEOS, HELD_OUT, FIRST_EPISODE = 11, 20, 1_000_000
 STEPS, EVERY, AFTER = 3, 2, 10
 ITERATIONS, ROLLOUTS, LENGTH, JUDGED = 11, 10, 120, 100
 GOAL = 0.9  # rad, of the door
-EXPLORATION = {"noise": 0.15, "smooth": 0.9}
+EXPLORATION: dict[str, Any] = {"noise": 0.15, "smooth": 0.9}
 
 
 @dataclass(frozen=True)
