@@ -29,8 +29,7 @@ from rewards.base import OfFrames, WeightedSum
 
 def rows(episode: Episode, every: int, after: int) -> NDArray[np.intp]:
     """Which of an episode's T + 1 states are looked at: every k-th, until some steps after its first success."""
-    last = episode.length if episode.first_success is None else min(episode.length, episode.first_success + after)
-    return np.arange(0, last + 1, every)
+    return np.arange(0, episode.until(after) + 1, every)
 
 
 def video(env: VectorEnv[Any, Any, Any], episode: Episode, view: str, chosen: NDArray[np.intp]) -> NDArray[np.uint8]:

@@ -17,10 +17,13 @@ from gymnasium.vector import VectorEnv
 from numpy.typing import NDArray
 
 from agents.base import Observation, OraclePolicy, Policy, RandomPolicy
+from agents.dataset.layout import control_dt
+from agents.fit import rows
 from agents.rollout import Record, rollout
 from rewards.card import EXPERT, Footage
 
 LITTLE, MUCH = 0.1, 0.8
+AFTER = 0.5  # seconds that a video goes on after success, so that it is no long still at the end
 
 
 class Stopping:
@@ -76,13 +79,12 @@ def shoot(env: VectorEnv, view: str, seeds: Sequence[int], every: int = 2, seed:
 
 
 def _filmed(env: VectorEnv, actor: Policy, view: str, seeds: Sequence[int], every: int) -> Footage:  # type: ignore[type-arg]
-    """An expert's videos end half a second after success, so that they are no long still at the end."""
     episodes = rollout(env, actor, list(seeds), deterministic=False, record=Record(snapshots=False, images=True))
-    frames, progress = [], []
+    frames, progress, after = [], [], round(AFTER / control_dt(env))
     for episode in episodes:
         paid = np.concatenate([episode.reward[:1], episode.reward])
         true = np.asarray(episode.state.get("progress", paid), np.float64)
-        last = episode.length if episode.first_success is None else min(episode.length, episode.first_success + 10)
-        frames.append(episode.obs[view][: last + 1 : every])
-        progress.append(true[: last + 1 : every])
+        chosen = rows(episode, every, after)
+        frames.append(episode.obs[view][chosen])
+        progress.append(true[chosen])
     return Footage(frames, progress, np.array([episode.succeeded for episode in episodes]))

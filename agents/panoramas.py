@@ -79,10 +79,7 @@ def film(
     with Writer(place, width, PER_STEP / dt, crf) as writer, shown as progress:
         for number in range(writer.count, len(demonstrations)):
             episode = demonstrations[number]
-            last = episode.length
-            if episode.first_success is not None:
-                last = min(last, episode.first_success + round(after / dt))
-            drawing = _Drawing(env, episode, last, cube)
+            drawing = _Drawing(env, episode, episode.until(round(after / dt)), cube)
             writer.add(drawing.frames(), drawing.columns, episode.instruction, {"seed": episode.seed})
             progress(number + 1, "")
     return place

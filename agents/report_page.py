@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rewards.base import FrameReward
-from rewards.card import Footage, is_blind, paid
+from rewards.card import Footage, is_blind
+from rewards.transforms import scored
 
 # Pictures of a strip, their side in pixels, and how large a plot is.
 SHOWN, SIDE, WIDTH, HEIGHT = 10, 72, 780, 170
@@ -30,7 +31,7 @@ def page(name: str, reward: FrameReward, footage: Mapping[str, Footage], found: 
         each: videos of each way of acting.
     """
     figures = "".join(f"<div>{html.escape(key)} <b>{value:.3f}</b></div>" for key, value in found.items())
-    told = {kind: [paid(reward, video) for video in one.frames] for kind, one in footage.items()}
+    told = {kind: [scored(reward, video) for video in one.frames] for kind, one in footage.items()}
     said_range = _range([values for one in told.values() for values in one])
     true_range = _range([values for one in footage.values() for values in one.progress])
     warning = "<p class=warn>It does as well where nothing is to be seen: it does not look.</p>" if is_blind(found) else ""

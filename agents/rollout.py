@@ -57,6 +57,10 @@ class Episode:
         """Whether it was successful at any step."""
         return bool(self.success.any())
 
+    def until(self, after: int) -> int:
+        """Steps until `after` steps after the first success; all of them without one."""
+        return self.length if self.first_success is None else min(self.length, self.first_success + after)
+
     @property
     def first_success(self) -> int | None:
         """Steps until success, or None."""

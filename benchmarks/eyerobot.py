@@ -25,7 +25,7 @@ import argparse
 import json
 import shutil
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,12 +38,12 @@ from agents.config import load
 from agents.make import make_env, make_learner
 from agents.panoramas import FOLDER
 from agents.rollout import Episode, Record, rollout
-from agents.run import Run, write_json
+from agents.run import Run
 from agents.show import say, table
 from agents.statistics import bootstrap, wilson
-from assets.errors import InvalidValueError, UnknownNameError
+from assets.errors import InvalidValueError
 from benchmarks import results
-from benchmarks.results import Row
+from benchmarks.results import Row, chosen, kept
 from perception.recording import MARKER
 
 TASKS = ("estop", "eraser_stand", "towel_bucket", "brush_handoff", "screwdriver_reorient")
@@ -219,13 +219,6 @@ class Bench:
         return {**(effort(run) if actor is learner and name != "random_gaze" else {}), **found}
 
 
-def kept(file: Path, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """What a JSON file holds; it is made where it is missing."""
-    if not file.is_file():
-        write_json(file, make())
-    return json.loads(file.read_text())
-
-
 def effort(run: Run) -> dict[str, Any]:
     """What a training took: minutes, and steps of all eyes."""
     return {"minutes": run.metrics()[-1]["seconds"] / 60, "steps": int(checkpoint.names(run.checkpoints)[-1])}
@@ -313,14 +306,6 @@ def _pooled(name: str, files: Mapping[Path, str]) -> list[Row]:
     return rows(name, [json.loads(f.read_text()) for f in sorted(files)], seeds) if files else []
 
 
-def _chosen(text: str, known: Iterable[str], kind: str) -> list[str]:
-    names = text.split(",") if text else []
-    for name in names:
-        if name not in known:
-            raise UnknownNameError(kind, name, known)
-    return names
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.eyerobot", description=(__doc__ or "").splitlines()[0])
@@ -341,13 +326,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     )  # fmt: skip
     seeds = [int(seed) for seed in arguments.seeds.split(",")]
     for seed in seeds:
-        for name in _chosen(arguments.searchers, SEARCHERS, "searcher"):
+        for name in chosen(arguments.searchers, SEARCHERS, "searcher"):
             say(f"search/{name}, seed {seed}: {np.mean(bench.search_cell(name, seed)['success']):.1%} found")
-    for task in _chosen(arguments.tasks, TASKS, "task"):
+    for task in chosen(arguments.tasks, TASKS, "task"):
         for seed in seeds:
-            for name in _chosen(arguments.policies, POLICIES, "policy"):
+            for name in chosen(arguments.policies, POLICIES, "policy"):
                 say(f"{task}/{name}, seed {seed}: {np.mean(bench.cell(task, name, seed)['success']):.1%} succeeded")
-                for shift in _chosen(arguments.shifts, SHIFTS, "shift"):
+                for shift in chosen(arguments.shifts, SHIFTS, "shift"):
                     bench.shifted(task, name, seed, shift)
     found = gathered(arguments.folder)
     shown = [r for r in found if r.metric in ("success_rate", "seconds_to_fixate", "final_error_cm")]

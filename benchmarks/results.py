@@ -11,7 +11,7 @@ import math
 import re
 import shlex
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -21,6 +21,7 @@ import numpy as np
 
 from agents import provenance
 from agents.provenance import ROOT
+from agents.run import write_json
 from assets.errors import InvalidValueError, UnknownNameError
 
 FOLDER = ROOT / "docs" / "results"
@@ -380,3 +381,23 @@ def _origin(result: Result) -> str:
     place = f"{machine_['cpu']}, {cores}, {machine_['gpu'] or 'no GPU'}"
     short = re.sub(r"^([0-9a-f]{10})[0-9a-f]+", r"\1", result.commit)
     return f"`{result.command}` on {result.date[:10]}, commit {short}, {place}."
+
+
+def kept(file: Path, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """What a JSON file holds; it is made where it is missing."""
+    if not file.is_file():
+        write_json(file, make())
+    return json.loads(file.read_text())
+
+
+def chosen(text: str, known: Iterable[str], kind: str) -> list[str]:
+    """Names given with commas.
+
+    Raises:
+        UnknownNameError: one that is not known.
+    """
+    names = text.split(",") if text else []
+    for name in names:
+        if name not in known:
+            raise UnknownNameError(kind, name, known)
+    return names

@@ -37,11 +37,10 @@ from agents.footage import shoot
 from agents.make import build, make_env
 from agents.pi2 import PI2Learner
 from agents.report_page import page
-from agents.run import write_json
 from agents.show import say, table
-from assets.errors import InvalidValueError, UnknownNameError
+from assets.errors import InvalidValueError
 from benchmarks import results
-from benchmarks.results import Row
+from benchmarks.results import Row, chosen, kept
 from rewards.base import OfFrames, WeightedSum
 from rewards.card import card
 from rewards.measures import jaccard, random_jaccard, step_masks
@@ -90,10 +89,7 @@ class Bench:
 
     def cell(self, name: str, seed: int) -> dict[str, float]:
         """Everything measured of a reward with a seed."""
-        file = self.folder / name / f"cell-{seed}.json"
-        if not file.is_file():
-            write_json(file, self.measured(name, seed))
-        return json.loads(file.read_text())
+        return kept(self.folder / name / f"cell-{seed}.json", lambda: self.measured(name, seed))
 
     def measured(self, name: str, seed: int) -> dict[str, float]:
         """Report card, steps, and an agent that is paid by it; writes the page of seed 0."""
@@ -208,9 +204,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--publish", action="store_true", help="write docs/results/rewards.json and docs/rewards/")
     arguments = parser.parse_args(argv)
     bench = Bench(arguments.folder)
-    for name in arguments.cells.split(",") if arguments.cells else ():
-        if name not in MODELS:
-            raise UnknownNameError("cell", name, MODELS)
+    for name in chosen(arguments.cells, MODELS, "cell"):
         for seed in map(int, arguments.seeds.split(",")):
             found = bench.cell(name, seed)
             say(f"{name}, seed {seed}: tau {found['kendall_tau']:.2f}, policy {found['policy_success']:.0%}")

@@ -1,7 +1,4 @@
-"""Frozen features that need no weights, where in the picture something is kept: for a camera that stands still.
-
-`perception.vlm.hf_features.HFFeatures(pool="patches")` makes such features with weights.
-"""
+"""Frozen features that need no weights, where in the picture something is kept: for a camera that stands still."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from assets.errors import InvalidValueError
 from rewards import measures
 from rewards.base import FrameReward
-from rewards.transforms import finite
+from rewards.transforms import scored
 
 Video = NDArray[np.uint8]
 # Frames at the end of a video that count as its end.
@@ -73,10 +73,11 @@ def card(reward: FrameReward, footage: Mapping[str, Footage], rng: np.random.Gen
     """Everything measured of a reward.
 
     "voc" is of the expert's videos; "kendall_tau" with true progress, of the expert's and, with their names behind, of the
-    others'. "success_auroc" is by the mean reward of the last frames, "_max" by the largest. "epic" is the distance to true
-    progress as a reward of frames. "best_of_n" is the success of the best by their ends, one of each way of acting, beside
-    "best_of_n_random" and "best_of_n_oracle". "blind_" is the same of videos in which nothing is to be seen. "light_",
-    "camera_" and "texture_kendall_tau" are of changed videos, which the reward never met.
+    others'. "success_auroc" is by the mean reward of the last frames, "_max" by the largest. "calibration_error" is of that
+    mean, stretched over [0, 1], as a probability of success. "epic" is the distance to true progress as a reward of frames.
+    "best_of_n" is the success of the best by their ends, one of each way of acting, beside "best_of_n_random" and
+    "best_of_n_oracle". "blind_" is the same of videos in which nothing is to be seen. "light_", "camera_" and
+    "texture_kendall_tau" are of changed videos, which the reward never met.
 
     Args:
         reward: of pictures.
@@ -88,15 +89,15 @@ def card(reward: FrameReward, footage: Mapping[str, Footage], rng: np.random.Gen
     """
     if EXPERT not in footage:
         raise InvalidValueError(f"a report card needs footage called {EXPERT!r}, got {', '.join(footage)}")
-    told = {name: [paid(reward, video) for video in one.frames] for name, one in footage.items()}
+    told = {name: [scored(reward, video) for video in one.frames] for name, one in footage.items()}
     found = _measured(told, footage) | _distance(told, footage, rng) | _chosen(told, footage)
-    unseen = {name: [paid(reward, blind(video)) for video in one.frames] for name, one in footage.items()}
+    unseen = {name: [scored(reward, blind(video)) for video in one.frames] for name, one in footage.items()}
     found |= {
         f"blind_{key}": value for key, value in _measured(unseen, footage).items() if key in ("kendall_tau", "success_auroc")
     }
     expert = footage[EXPERT]
     for name, change in CHANGES.items():
-        changed = [paid(reward, change(video)) for video in expert.frames]
+        changed = [scored(reward, change(video)) for video in expert.frames]
         found[f"{name}_kendall_tau"] = _taus(changed, expert)
     return found
 
@@ -105,18 +106,6 @@ def is_blind(found: Mapping[str, float], margin: float = 0.05) -> bool:
     """Whether a reward does as well without seeing anything."""
     pairs = ("kendall_tau", "success_auroc")
     return all(found[key] <= found[f"blind_{key}"] + margin for key in pairs)
-
-
-def paid(reward: FrameReward, video: Video) -> NDArray[np.float64]:
-    """The reward of every frame of a video, (T,).
-
-    Raises:
-        InvalidValueError: it is not (T,), or not finite.
-    """
-    values = finite(reward(video), "rewards")
-    if values.shape != (len(video),):
-        raise InvalidValueError(f"a reward of {len(video)} frames must be ({len(video)},), got {values.shape}")
-    return values.astype(np.float64)
 
 
 def _taus(told: Sequence[NDArray[np.float64]], footage: Footage) -> float:

@@ -6,6 +6,7 @@ All three are small networks on frozen features, trained on a few demonstrations
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -21,7 +22,7 @@ from rewards.steps import Encoder, embedded
 Video = NDArray[np.uint8]
 
 
-class _OnFeatures:
+class _OnFeatures(ABC):
     """A small network on standardised frozen features.
 
     Args:
@@ -74,7 +75,7 @@ class _OnFeatures:
         given = [self._unit(d) for d in demonstrations]
         told = self._train(net, given, generator)
         self._net = net.eval()
-        self._settle(given)
+        self._extra |= self._measured(net, given)
         return told
 
     def _network(self, size: int) -> nn.Sequential:
@@ -100,15 +101,18 @@ class _OnFeatures:
     def _noisy(self, rows: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         return rows + self._noise * torch.randn(rows.shape, generator=generator)
 
+    @abstractmethod
     def _loss(self, net: nn.Module, given: list[torch.Tensor], generator: torch.Generator) -> torch.Tensor:
-        raise NotImplementedError
+        """What a training step goes down."""
 
-    def _settle(self, given: list[torch.Tensor]) -> None:
-        """What is measured once the network has learned."""
+    def _measured(self, net: nn.Module, given: list[torch.Tensor]) -> dict[str, NDArray[Any]]:
+        """What else is kept once the network has learned."""
+        del net, given
+        return {}
 
+    @abstractmethod
     def _worth(self, out: torch.Tensor) -> torch.Tensor:
         """The reward from what the network says of N pictures, (N, outputs) -> (N,)."""
-        raise NotImplementedError
 
     @torch.inference_mode()
     def of_features(self, features: NDArray[Any]) -> NDArray[np.float32]:
@@ -187,11 +191,10 @@ class GoalDistance(_OnFeatures):
         return (1 - self._gamma) * -value(first).mean() + torch.logsumexp(gain, dim=0) - count
 
     @torch.inference_mode()
-    def _settle(self, given: list[torch.Tensor]) -> None:
-        assert self._net is not None
-        goal = self._net(torch.stack([rows[-1] for rows in given])).mean(dim=0)
-        away = torch.linalg.vector_norm(self._net(torch.stack([rows[0] for rows in given])) - goal, dim=1).mean()
-        self._extra |= {"goal": goal.numpy(), "far": away.reshape(1).numpy()}
+    def _measured(self, net: nn.Module, given: list[torch.Tensor]) -> dict[str, NDArray[Any]]:
+        goal = net(torch.stack([rows[-1] for rows in given])).mean(dim=0)
+        away = torch.linalg.vector_norm(net(torch.stack([rows[0] for rows in given])) - goal, dim=1).mean()
+        return {"goal": goal.numpy(), "far": away.reshape(1).numpy()}
 
     def _worth(self, out: torch.Tensor) -> torch.Tensor:
         goal, far = (torch.from_numpy(np.asarray(self._extra[k])) for k in ("goal", "far"))

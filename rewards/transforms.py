@@ -50,7 +50,12 @@ def require_at_least(value: float, least: float, name: str) -> None:
         raise InvalidValueError(f"{name} must be finite and >= {least:g}, got {value}")
 
 
-def _scored(reward: FrameReward, frames: Frames) -> NDArray[Any]:
+def scored(reward: FrameReward, frames: Frames) -> NDArray[Any]:
+    """The reward of every frame, (N,).
+
+    Raises:
+        InvalidValueError: it is not (N,), or not finite.
+    """
     rewards = finite(reward(frames), "a frame reward's values")
     if rewards.shape != (len(frames),):
         raise InvalidValueError(f"a frame reward must map {len(frames)} frames to ({len(frames)},), got {rewards.shape}")
@@ -272,7 +277,7 @@ class UncertaintyWeighted(Within):
 
     def _opinions(self, frames: Frames) -> NDArray[np.float64]:
         frames = check_images(frames)
-        return np.stack([_scored(reward, frames) for reward in self._rewards], dtype=np.float64)
+        return np.stack([scored(reward, frames) for reward in self._rewards], dtype=np.float64)
 
 
 class SegmentalClipReward(Within):
@@ -329,7 +334,7 @@ class SegmentalClipReward(Within):
         chosen = self._choose(count, length, anchor, rng)
         frames = check_images(batch[np.arange(count)[:, None], chosen].reshape(-1, *clips.shape[-3:]))
         weight = np.exp(-self._attenuation * np.abs(chosen - anchor))
-        scores = weight * _scored(self._reward, frames).reshape(chosen.shape)
+        scores = weight * scored(self._reward, frames).reshape(chosen.shape)
         return scores.mean(axis=-1).astype(np.float32).reshape(clips.shape[:-4])
 
     def _choose(self, count: int, length: int, anchor: float, rng: np.random.Generator | None) -> NDArray[np.intp]:
