@@ -16,7 +16,7 @@ all of them.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -126,6 +126,8 @@ class BCRLLearner:
             in the recordings' pause.
         eye_from: steps before which the eye keeps to what it began with and only its critic learns: a hand that knows nothing
             cannot judge what it is shown.
+        eye_at: where the eye stands above the table, (x, y, z) m along the axes of the arm's foot. With it the hand knows where
+            its tool is beside the line of sight; None where that was never measured, as in EyeRobot.
 
     Raises:
         UnknownNameError, InvalidValueError: an argument is wrong.
@@ -139,7 +141,7 @@ class BCRLLearner:
         lam: float = 0.9, clip: float = 0.2, value_weight: float = 0.5, imitate: float = 0.0, entropy: float = 0.01,
         final_entropy: float = 0.003, epochs: int = 4, minibatches: int = 4, hand_batch: int = 64, target_kl: float = 0.02,
         reward_scale: float = 3.0, augment: float = 0.5, dropout: float = 0.1, half: bool = False, wait: int = 30,
-        eye_from: int = 0,
+        eye_from: int = 0, eye_at: Sequence[float] | None = None,
     ) -> None:  # fmt: skip
         for name, value, known in (("gaze", gaze, GAZES), ("reward", reward, REWARDS)):
             if value not in known:
@@ -162,6 +164,9 @@ class BCRLLearner:
         self.device = place(device, threads)
         self._gaze, self._reward, self._with_hand, self._chunk = gaze, reward, hand, chunk
         self._turns = torch.from_numpy(inner.turns).to(self.device)
+        self._eye_at = None if eye_at is None else np.asarray(eye_at, np.float64)
+        if self._eye_at is not None and (self._eye_at.shape != (3,) or not self._eye_at[2] > 0):
+            raise InvalidValueError(f"eye_at must be three numbers, m, the last above the table, got {eye_at}")
         made = fort.SIZES[size] if isinstance(size, str) else fort.Size(**size)
         space = env.single_observation_space
         assert isinstance(space, spaces.Dict)
@@ -178,6 +183,7 @@ class BCRLLearner:
             inner.fovs,
             encoder,
             seed,
+            None if self._eye_at is None else float(self._eye_at[2]),
         )
         self.scales = Scales(felt, self._dof)
         self.scales.fit(inner.columns("joints"), inner.columns("opening"), chunk)
@@ -274,7 +280,9 @@ class BCRLLearner:
         images = images if change is None else change(images)
         felt = np.concatenate([obs[k] for k in self._felt], axis=1).astype(np.float32)
         gaze, words = (torch.from_numpy(np.asarray(obs[k], np.float32)).to(self.device) for k in ("gaze", "target"))
-        return fort.Seen(images, gaze, self.scales.felt(torch.from_numpy(felt).to(self.device)), words)
+        tool = np.zeros((len(gaze), 3)) if self._eye_at is None else self._inner.tool(obs["joints"]) - self._eye_at
+        there = torch.from_numpy(tool.astype(np.float32)).to(self.device)
+        return fort.Seen(images, gaze, self.scales.felt(torch.from_numpy(felt).to(self.device)), words, there)
 
     def _choose(self, logits: torch.Tensor, seen: fort.Seen, deterministic: bool = False) -> torch.Tensor:
         """The eye's turns, (N,)."""

@@ -4,6 +4,7 @@ After EyeRobot (arXiv:2506.10968; github.com/kerrj/eyerobot). Two transformers r
 
     image tokens      one for each patch of each level of the foveal pyramid
     gaze, proprio, target    the direction of the gaze, what the arm feels, the embedding of the instruction
+    reach           where the tool is beside the line of sight (hand only, where the eye's place is known)
     actor, critic     what the eye's next turn and its value are read from (eye only)
     joints            one for each step of the arm's next moves (hand only), slot k -> step k
 
@@ -33,7 +34,9 @@ from perception.frame import Fisheye
 UNIT, THETA = 14.0, 1000.0
 # Degrees to one unit of a patch's place, and how fast a pixel's closeness to a colour falls with their squared distance.
 _WIDE, _SHARP = 60.0, 4.0
-EYE_TOKENS, HAND_TOKENS = ("actor", "critic", "gaze", "target", "proprio"), ("gaze", "target", "proprio")
+EYE_TOKENS = "actor", "critic", "gaze", "target", "proprio"
+# A line of sight that falls by less meets no table within reach, rad.
+_LEVEL = 0.15
 
 
 @dataclass(frozen=True)
@@ -294,20 +297,22 @@ class Seen:
         gaze: (..., 2) rad.
         felt: (..., F) what the arm feels, normalised.
         words: (..., W) embedding of the instruction.
+        tool: (..., 3) from the eye to the tool, m, along the arm's axes; only a hand with a reach token reads it.
     """
 
     images: torch.Tensor
     gaze: torch.Tensor
     felt: torch.Tensor
     words: torch.Tensor
+    tool: torch.Tensor
 
     def flat(self) -> Seen:
         """With (B, T) made one axis."""
-        return Seen(*(getattr(self, name).flatten(0, 1) for name in ("images", "gaze", "felt", "words")))
+        return Seen(*(getattr(self, name).flatten(0, 1) for name in Seen.__annotations__))
 
     def __getitem__(self, index: Any) -> Seen:
         """Some of them."""
-        return Seen(self.images[index], self.gaze[index], self.felt[index], self.words[index])
+        return Seen(*(getattr(self, name)[index] for name in Seen.__annotations__))
 
 
 class EyeNet(nn.Module):
@@ -401,6 +406,33 @@ class EyeNet(nn.Module):
         return logits.unflatten(0, (batch, length)), values.unflatten(0, (batch, length))
 
 
+class Reach(nn.Module):
+    """A token of where the tool is beside the line of sight: what is missing between the hand and what the eye looks at.
+
+    The tool's azimuth, elevation and level distance from the eye, less those of the point in which the line of sight meets the
+    table, each also as tanh(5 x) and tanh(20 x): centimetres count near that point, decimetres far from it.
+
+    Args:
+        width: of the token.
+        height: of the eye above the table, m.
+    """
+
+    def __init__(self, width: int, height: float) -> None:
+        super().__init__()
+        self.height = height
+        self.mix = nn.Sequential(nn.Linear(12, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
+
+    def forward(self, gaze: torch.Tensor, tool: torch.Tensor) -> torch.Tensor:
+        """Gaze (B, 2) rad and tool (B, 3) m from the eye: (B, width)."""
+        azimuth, elevation = gaze.unbind(-1)
+        x, y, z = tool.unbind(-1)
+        away = torch.hypot(x, y)
+        table = self.height / torch.tan((-elevation).clamp(min=_LEVEL))
+        there = torch.stack([torch.atan2(y, x), torch.atan2(z, away), away], dim=-1)
+        missing = there - torch.stack([azimuth, elevation, table], dim=-1)
+        return self.mix(torch.cat([there, missing, (5 * missing).tanh(), (20 * missing).tanh()], dim=-1))
+
+
 class HandNet(nn.Module):
     """The hand: the arm's next moves, from one step alone.
 
@@ -408,12 +440,16 @@ class HandNet(nn.Module):
         encoder, felt, words, size: as for `EyeNet`.
         chunk: moves.
         outputs: numbers of each.
+        height: of the eye above the table, m, for a reach token; None for none.
     """
 
-    def __init__(self, encoder: nn.Module, felt: int, words: int, chunk: int, outputs: int, size: Size) -> None:
+    def __init__(
+        self, encoder: nn.Module, felt: int, words: int, chunk: int, outputs: int, size: Size, height: float | None = None
+    ) -> None:
         super().__init__()
         self.encoder, self.size, self.chunk = encoder, size, chunk
         self.tokens = Tokens(felt, words, size.width)
+        self.reach = None if height is None else Reach(size.width, height)
         self.joint = nn.Parameter(torch.randn(chunk, size.width) * 0.02)
         self.blocks = Blocks(size)
         self.out = _head(size.width, outputs, 0.1)
@@ -421,11 +457,13 @@ class HandNet(nn.Module):
     def forward(self, seen: Seen) -> torch.Tensor:
         """(B, chunk, outputs) of observations (B,); slot k is read from joint token k."""
         tokens = self.tokens(seen.gaze, seen.felt, seen.words)
-        batch = len(seen.gaze)
+        if self.reach is not None:
+            tokens.append(self.reach(seen.gaze, seen.tool))
+        batch, known = len(seen.gaze), len(tokens)
         x = torch.cat([torch.stack(tokens, dim=1), self.joint.expand(batch, -1, -1)], dim=1)
         images = self.encoder(seen.images, seen.words)
         head, centre = self.size.width // self.size.heads, Fisheye().cx / UNIT
-        time = torch.cat([torch.zeros(len(HAND_TOKENS)), torch.arange(self.chunk)]).to(x.device)
+        time = torch.cat([torch.zeros(known), torch.arange(self.chunk)]).to(x.device)
         middle = torch.full((len(time), 2), centre, device=x.device)
         angles = rotary(torch.cat([time[:, None], middle], dim=1), head)[None]
         place: torch.Tensor = self.encoder.places  # type: ignore[assignment]
@@ -435,7 +473,7 @@ class HandNet(nn.Module):
             ik, iv = block.keys(block.norm(images), image_angles)
             x = block(x, angles, torch.cat([k, ik], dim=1), torch.cat([v, iv], dim=1), None)
             images = block.remember(images)
-        return self.out(x[:, len(HAND_TOKENS) :])
+        return self.out(x[:, known:])
 
 
 def _head(width: int, out: int, gain: float) -> nn.Sequential:
@@ -456,7 +494,7 @@ def _times(batch: int, length: int, began: torch.Tensor | None, device: Any) -> 
 
 def make(
     observation: Mapping[str, Any], felt: int, turns: int, chunk: int, outputs: int, size: Size, fovs: Sequence[float],
-    encoder: str = "patches", seed: int = 0,
+    encoder: str = "patches", seed: int = 0, height: float | None = None,
 ) -> tuple[EyeNet, HandNet]:  # fmt: skip
     """The eye and the hand, each with an encoder of its own.
 
@@ -470,6 +508,7 @@ def make(
         fovs: degrees across each level.
         encoder: "patches", or folder or name of a frozen vision transformer.
         seed: of the initial weights.
+        height: of the eye above the table, m, if the hand is to know where the tool is beside the line of sight.
     """
     words, sizes = observation["target"].shape[0], {s.shape for s in observation.values() if len(s.shape) == 3}
     if len(sizes) != 1:
@@ -483,4 +522,4 @@ def make(
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return EyeNet(encode(), felt, words, turns, size), HandNet(encode(), felt, words, chunk, outputs, size)
+        return EyeNet(encode(), felt, words, turns, size), HandNet(encode(), felt, words, chunk, outputs, size, height)
