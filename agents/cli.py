@@ -16,6 +16,7 @@ VERBS = {
     "replay": "record a policy, or re-render a recording, to mp4 or in the browser",
     "collect": "demonstrations of the oracle as a Minari dataset",
     "fit": "a reward from demonstrations' pictures",
+    "relabel": "a dataset as another reward would have paid it",
     "list": "environments, agents, rewards and everything else that has a name",
     "bench": "where a step's time goes: physics, render, python; bench perception: how fast a backend answers",
     "doctor": "what this machine offers, and what it lacks",

@@ -15,9 +15,22 @@ from rewards.card import Footage, is_blind
 from rewards.transforms import scored
 
 # Pictures of a strip, their side in pixels, and how large a plot is.
-SHOWN, SIDE, WIDTH, HEIGHT = 10, 72, 780, 170
-TOP, BOTTOM = 30, HEIGHT - 26
-TRUE, SAID = "#8a8f98", "#1e6ebe"
+SHOWN, SIDE, WIDTH, HEIGHT = 10, 78, 780, 170
+TOP, BOTTOM = 34, HEIGHT - 26
+# Half a picture at either side, so that a moment lies under the middle of its picture.
+EDGE = WIDTH / SHOWN / 2
+# Heading, what its figures mean, and how their names begin.
+GROUPS = (
+    ("Order", "With time (voc) and with true progress. 1 is right, 0 chance, -1 reversed.", ("voc", "kendall_tau")),
+    ("Success", "Told from failure: 1 is right, 0.5 chance (auprc: the share of successes). Errors are best at 0.",
+     ("success_", "calibration_")),
+    ("Choice", "How often the best by reward, of one video of each way of acting, succeeded.", ("best_of_n",)),
+    ("Distance", "From true progress: 0 is the same but for shaping and scale, 0.71 unrelated, 1 opposite.", ("epic",)),
+    ("Blind control", "Order and success where nothing is to be seen. As good as with sight means that it does not look.",
+     ("blind_",)),
+    ("Changed pictures", "Order by true progress in dimmer light, from a moved camera, with another texture.",
+     ("light_", "camera_", "texture_")),
+)  # fmt: skip
 
 
 def page(name: str, reward: FrameReward, footage: Mapping[str, Footage], found: Mapping[str, float], each: int = 2) -> str:
@@ -30,24 +43,41 @@ def page(name: str, reward: FrameReward, footage: Mapping[str, Footage], found: 
         found: what that returned.
         each: videos of each way of acting.
     """
-    figures = "".join(f"<div>{html.escape(key)} <b>{value:.3f}</b></div>" for key, value in found.items())
     told = {kind: [scored(reward, video) for video in one.frames] for kind, one in footage.items()}
     said_range = _range([values for one in told.values() for values in one])
     true_range = _range([values for one in footage.values() for values in one.progress])
     warning = "<p class=warn>It does as well where nothing is to be seen: it does not look.</p>" if is_blind(found) else ""
     parts = []
     for kind, one in footage.items():
-        parts.append(f"<h2>{html.escape(kind)}</h2>")
+        share = f"{int(np.sum(one.success))} of {len(one.success)} videos succeeded"
+        parts.append(f"<h2>{html.escape(kind)} <small>{share}</small></h2>")
         for video, said, true, done in list(zip(one.frames, told[kind], one.progress, one.success, strict=True))[:each]:
-            curves = _curve(true, true_range, TRUE) + _curve(said, said_range, SAID)
+            axes = _axis(said_range, "said") + _axis(true_range, "true")
+            curves = _curve(true, true_range, "true") + _curve(said, said_range, "said")
             words = f"{'succeeded' if done else 'did not succeed'}; reward {said.min():.2f} to {said.max():.2f}"
-            parts += [_strip(video), _plot(curves, words, len(said), steps_of(reward, video))]
-    title = html.escape(name)
+            parts += [_strip(video), _plot(axes + curves, words, len(said), steps_of(reward, video))]
+    title, told_of = html.escape(name), _TOLD + (_CUTS if hasattr(reward, "step_scores") else "")
     return (
         f'<!doctype html>\n<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">\n'
-        f"<title>{title}: report card</title>\n<style>{_STYLE}</style>\n<h1>{title}</h1>\n<p>{_TOLD}</p>\n{warning}"
-        f"<div class=figures>{figures}</div>\n" + "\n".join(parts) + "\n</html>\n"
+        f"<title>{title}: report card</title>\n<style>{_STYLE}</style>\n<h1>{title}</h1>\n{warning}"
+        f"<div class=groups>{_figures(found)}</div>\n<p>{told_of}</p>\n" + "\n".join(parts) + "\n</html>\n"
     )
+
+
+def _figures(found: Mapping[str, float]) -> str:
+    """Figures under their headings; what belongs nowhere comes last."""
+    groups = [(title, told, [key for key in found if key.startswith(begin)]) for title, told, begin in GROUPS]
+    placed = {key for *_, keys in groups for key in keys}
+    groups.append(("Further", "Measured beside the report card.", [key for key in found if key not in placed]))
+    return "".join(
+        f"<section><h3>{title}</h3><p>{told}</p>{''.join(_figure(key, found[key]) for key in keys)}</section>"
+        for title, told, keys in groups
+        if keys
+    )
+
+
+def _figure(key: str, value: float) -> str:
+    return f"<div>{html.escape(key)} <b>{value:.3f}</b></div>"
 
 
 def steps_of(reward: FrameReward, video: NDArray[np.uint8]) -> NDArray[np.intp]:
@@ -69,36 +99,56 @@ def _range(values: Sequence[NDArray[np.float64]]) -> tuple[float, float]:
     return min(float(v.min()) for v in values), max(float(v.max()) for v in values)
 
 
-def _plot(curves: str, words: str, count: int, steps: NDArray[np.intp]) -> str:
+def _plot(inside: str, words: str, count: int, steps: NDArray[np.intp]) -> str:
     """Curves over the frames of a video, and where steps begin."""
     cuts = "".join(f'<path class=cut d="M{_across(t, count)} {TOP - 6}V{BOTTOM + 6}"/>' for t in steps)
+    left, right = EDGE, WIDTH - EDGE
     return (
-        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="Reward and true progress over the video">{cuts}{curves}'
-        f'<text x="0" y="18">{words}</text><text x="0" y="{HEIGHT - 6}">0</text>'
-        f'<text x="{WIDTH}" y="{HEIGHT - 6}" text-anchor="end">frame {count - 1}</text></svg>'
+        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="Reward and true progress over the video">'
+        f'<path class=rule d="M{left} {TOP}H{right}M{left} {BOTTOM}H{right}"/>{cuts}{inside}'
+        f'<text x="{left}" y="20">{words}</text>'
+        f'<text x="{right}" y="20" text-anchor="end"><tspan class=said>\u2014 reward</tspan> \u00a0 '
+        f"<tspan class=true>\u2014 true progress</tspan></text>"
+        f'<text x="{left}" y="{HEIGHT - 6}" text-anchor="middle">frame 0</text>'
+        f'<text x="{right}" y="{HEIGHT - 6}" text-anchor="middle">{count - 1}</text></svg>'
     )
 
 
+def _axis(span: tuple[float, float], kind: str) -> str:
+    """The ends of a scale: the reward's on the left, the truth's on the right."""
+    x, anchor = (EDGE - 5, "end") if kind == "said" else (WIDTH - EDGE + 5, "start")
+    digits = 2 if max(map(abs, span)) < 100 else 0
+    ends = zip(span, (BOTTOM, TOP), strict=True)
+    return "".join(f'<text class={kind} x="{x}" y="{y + 4}" text-anchor="{anchor}">{end:.{digits}f}</text>' for end, y in ends)
+
+
 def _across(t: float, count: int) -> float:
-    return round(WIDTH * t / max(count - 1, 1), 1)
+    return round(EDGE + (WIDTH - 2 * EDGE) * t / max(count - 1, 1), 1)
 
 
-def _curve(values: NDArray[np.float64], span: tuple[float, float], colour: str) -> str:
+def _curve(values: NDArray[np.float64], span: tuple[float, float], kind: str) -> str:
     height = (values - span[0]) / max(span[1] - span[0], 1e-9)
     places = (f"{_across(t, len(values))},{BOTTOM - (BOTTOM - TOP) * h:.1f}" for t, h in enumerate(height))
-    return f'<polyline points="{" ".join(places)}" fill="none" stroke="{colour}" stroke-width="2"/>'
+    return f'<polyline class={kind} points="{" ".join(places)}"/>'
 
 
 _TOLD = (
-    "Videos that the reward never learned from. Blue is the <b class=said>reward</b>, grey the <b class=true>true progress</b>,"
-    " each on one scale on the whole page; dashed lines are where another step becomes the likeliest."
+    "Below are videos that the reward never learned from, as pictures over what they were worth. Blue and on the left is the "
+    "<b class=said>reward</b>, grey and on the right the <b class=true>true progress</b>, each on one scale on the whole page."
 )
+_CUTS = " Dashed lines are where another step becomes the likeliest."
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #24282e; background: #fff; max-width: 820px; margin: 2rem auto;
        padding: 0 1rem }
-.figures { columns: 15rem; font-variant-numeric: tabular-nums } .figures div { display: flex; justify-content: space-between }
-.figures b { font-weight: 500 }
+h2 small { font-weight: 400; font-size: .9rem; color: #4a505a; margin-left: .6rem }
+.groups { columns: 16rem; column-gap: 2rem; margin: 1.5rem 0; font-variant-numeric: tabular-nums }
+section { break-inside: avoid; margin-bottom: 1.2rem } section div { display: flex; justify-content: space-between }
+h3 { margin: 0; font-size: 1rem } section p { margin: 0 0 .3rem; font-size: .8rem; line-height: 1.35; color: #4a505a }
+section b { font-weight: 500 }
 img, svg { display: block; width: 100% } svg { margin-bottom: 1.4rem; overflow: visible }
-svg text { font: 12px system-ui, sans-serif; fill: #5a606a } .cut { stroke: #c9ccd1; stroke-dasharray: 3 3 }
-.said { color: #1e6ebe } .true { color: #8a8f98 } .warn { background: #fdecea; padding: .5rem .8rem }
+svg text { font: 12px system-ui, sans-serif; fill: #4a505a } .cut { stroke: #8a8f98; stroke-dasharray: 3 3 }
+.rule { stroke: #e3e5e8; fill: none } polyline { fill: none } polyline.said { stroke: #1e6ebe; stroke-width: 2.4 }
+polyline.true { stroke: #5f6570; stroke-width: 1.3 }
+svg text.said, tspan.said { fill: #1a5fa5 } svg text.true, tspan.true { fill: #5f6570 }
+.said { color: #1a5fa5 } .true { color: #5f6570 } .warn { background: #fdecea; padding: .5rem .8rem }
 """

@@ -112,8 +112,9 @@ class Run:
 
     @property
     def config(self) -> DictConfig:
-        """The configuration that it was started with."""
-        return configuration.read(self.folder / "config.yaml")
+        """The configuration that it goes on with: what it was started with, and the changes with which it was resumed."""
+        changes = [override for row in self.resumes() for override in row["overrides"]]
+        return configuration.amend(configuration.read(self.folder / "config.yaml"), changes)
 
     def write_json(self, name: str, value: Any) -> Path:
         """Write a JSON file into the folder, whole or not at all."""

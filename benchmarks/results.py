@@ -390,6 +390,29 @@ def kept(file: Path, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     return json.loads(file.read_text())
 
 
+def averaged(folder: Path, names: Iterable[str], command: str) -> list[Row]:
+    """Rows of the cells `folder`/<name>/cell-<seed>.json: means over seeds, from the lowest to the highest.
+
+    Args:
+        folder: of cells, each metric -> number.
+        names: in the order of the rows; one without cells has none.
+        command: that makes cells, for the error.
+
+    Raises:
+        InvalidValueError: there is no cell at all.
+    """
+    out: list[Row] = []
+    for name in names:
+        cells = {int(f.stem.removeprefix("cell-")): json.loads(f.read_text()) for f in (folder / name).glob("cell-*.json")}
+        for key in dict.fromkeys(key for seed in sorted(cells) for key in cells[seed]):
+            seeds = tuple(seed for seed in sorted(cells) if key in cells[seed])
+            values = [float(cells[seed][key]) for seed in seeds]
+            out.append(Row(name, key, sum(values) / len(values), min(values), max(values), len(values), seeds))
+    if not out:
+        raise InvalidValueError(f"{folder} has no cells yet: run {command} first")
+    return out
+
+
 def chosen(text: str, known: Iterable[str], kind: str) -> list[str]:
     """Names given with commas.
 

@@ -1,33 +1,37 @@
 """Rewards from demonstrations: what they find, how far they can be trusted, and what an agent reaches with nothing else.
 
-    python -m benchmarks.rewards --cells door/upr,door/upr_gaussian --seeds 0      makes cells
-    python -m benchmarks.rewards --publish                    writes docs/results/rewards.json and docs/rewards/, from all cells
+    python -m benchmarks.rewards --cells door/upr,door/upr_gaussian --seeds 0,1,2      makes cells
+    python -m benchmarks.rewards --publish      writes docs/results/rewards.json and docs/rewards/, from all rewards' cells
 
 A cell is a reward and a seed; what is there already is not made again.
 
-    door/upr               steps of 11 videos of an opening door, linear heads
-    door/upr_gaussian      the same with Gaussian heads
+    door/upr                    steps of 11 videos of an opening door, linear heads
+    door/upr_gaussian           the same with Gaussian heads
+    door/upr_other_embodiment   Gaussian heads on more and finer features, from 11 videos of a person's arm; used by the Panda
     door/goal_distance, door/progress, door/success    the other rewards that saccade fit learns
 
 Videos are the expert's with a little noise, seeds 1 to 11; report cards are of seeds that nobody learned from. True steps are:
 the door closed, ajar, and open by more than half, by its angle at 10 and 50 % of the goal's; nothing learned ever sees it.
-`policy_success` is of PI2 after 11 iterations of 10 episodes, in 100 episodes of the trajectory that it arrived at. It begins
-with the one of the videos' trajectories that, with PI2's exploration, succeeds most nearly in a tenth of the episodes where the
-cabinet now stands.
+`policy_success` is of PI2 after 11 iterations of 10 episodes, in 100 episodes of the trajectory that it arrived at, and
+`pi2_iterations` those until one first succeeded in 90 %. It begins with one of the Panda's trajectories, demonstrated where the
+cabinet stood elsewhere: of those that fail here as they are, the one that succeeds most often with PI2's exploration. The same
+with the door's angle as reward is made once a seed, and the choice of the beginning once; both lie beside the cells,
+`angle-<seed>.json` and `start.json`, and so do the successes after every iteration, `curve-<seed>.json`.
+
+Cells of further rewards come from other modules of this folder; `OTHERS` names them.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from agents import collect, fit
 from agents.config import load
@@ -37,12 +41,13 @@ from agents.footage import shoot
 from agents.make import build, make_env
 from agents.pi2 import PI2Learner
 from agents.report_page import page
+from agents.run import write_json
 from agents.show import say, table
-from assets.errors import InvalidValueError
 from benchmarks import results
 from benchmarks.results import Row, chosen, kept
+from benchmarks.reward_oni import counted
 from rewards.base import OfFrames, WeightedSum
-from rewards.card import card
+from rewards.card import Footage, card
 from rewards.measures import jaccard, random_jaccard, step_masks
 from rewards.segments import labels
 from rewards.verifiable import Fraction
@@ -50,15 +55,28 @@ from rewards.verifiable import Fraction
 MODELS = {
     "door/upr": ("reward_model=steps",),
     "door/upr_gaussian": ("reward_model=steps", "reward_model.head=gaussian"),
+    "door/upr_other_embodiment": (
+        "reward_model=steps",
+        "reward_model.head=gaussian",
+        "reward_model.encoder.side=42",
+        "reward_model.count=128",
+    ),
     "door/goal_distance": ("reward_model=goal_distance",),
     "door/progress": ("reward_model=progress",),
     "door/success": ("reward_model=success",),
 }
+OTHERS = (
+    "metaworld/upr", "metaworld/goal_distance", "metaworld/upr_drawer", "preference/tiny_vlm", "preference/scripted",
+    "preference/blind", "hack/undefended", "hack/clipped", "hack/defended", "oni/retrieval", "oni/classifier", "oni/ranking",
+    "oni/sparse", "oni/learner",
+)  # fmt: skip
+PANDA, PERSON = "panda", "human_arm"
 VIDEOS, HELD_OUT, FIRST_EPISODE = 11, 20, 1_000_000
 STEPS, EVERY, AFTER = 3, 2, 10
 ITERATIONS, ROLLOUTS, LENGTH, JUDGED = 11, 10, 120, 100
 GOAL = 0.9  # rad, of the door
-EXPLORATION: dict[str, Any] = {"noise": 0.15, "smooth": 0.9}
+LEARNER: dict[str, Any] = {"track": "tool"}
+ENDS = 2  # figures of a reward that are printed, of its first and of its last ones
 
 
 @dataclass(frozen=True)
@@ -71,20 +89,21 @@ class Bench:
 
     folder: Path = Path("outputs/rewards")
 
-    def demonstrations(self) -> Demonstrations:
+    def demonstrations(self, robot: str = PANDA) -> Demonstrations:
         """Of the door, collected where they are missing."""
-        place = self.folder / "datasets" / "door-v0"
+        name = f"door_{robot}-v0"
+        place = self.folder / "datasets" / name
         if not place.is_dir():
-            collect.main(
-                ["env=door_open", f"n={VIDEOS}", "noise=0.1", "seed=1", f"folder={self.folder / 'datasets'}", "name=door-v0"]
-            )
+            where = [f"folder={self.folder / 'datasets'}", f"name={name}"]
+            collect.main(["env=door_open", f"env.robot={robot}", f"n={VIDEOS}", "noise=0.1", "seed=1", *where])
         return Demonstrations(place)
 
     def reward(self, name: str) -> Path:
         """A learned reward's folder."""
         place = self.folder / name
         if not (place / "reward.json").is_file():
-            fit.main(["env=door_open", *MODELS[name], f"demonstrations={self.demonstrations().path}", f"out={place}"])
+            shown = self.demonstrations(robot(name)).path
+            fit.main(["env=door_open", f"env.robot={robot(name)}", *MODELS[name], f"demonstrations={shown}", f"out={place}"])
         return place
 
     def cell(self, name: str, seed: int) -> dict[str, float]:
@@ -94,26 +113,37 @@ class Bench:
     def measured(self, name: str, seed: int) -> dict[str, float]:
         """Report card, steps, and an agent that is paid by it; writes the page of seed 0."""
         reward, view = learned_frames(self.reward(name))
-        env = make_env(load("collect", ["env=door_open"]), HELD_OUT, "disabled")
+        found = self.judged(name, reward, view, seed)
+        if "upr" in name:
+            found |= self.steps(name, view, np.random.default_rng(seed))
+        by_sight = self.improved(WeightedSum({"learned": OfFrames(reward, view)}), seed, {})
+        write_json(self.folder / name / f"curve-{seed}.json", {"policy_success": by_sight})
+        by_angle = self.by_angle(seed)
+        return found | {
+            "policy_success": by_sight[-1], "pi2_iterations": reached(by_sight),
+            "policy_success_joint_reward": by_angle[-1], "pi2_iterations_joint_reward": reached(by_angle),
+        }  # fmt: skip
+
+    def judged(self, name: str, reward: Any, view: str, seed: int) -> dict[str, float]:
+        """The report card, of the Panda's videos."""
+        films = held_out(view, seed)
+        found = card(reward, films, np.random.default_rng(seed))
+        if seed == 0:
+            (self.folder / name / "report.html").write_text(page(name, reward, films, found))
+        return found
+
+    def steps(self, name: str, view: str, rng: np.random.Generator) -> dict[str, float]:
+        """How the steps that are discovered in the videos overlap with the true ones, beside ordered random ones."""
+        model = build(load("fit", ["out=x", "demonstrations=x", *MODELS[name]]).reward_model)
+        videos, true = [], []
+        env = make_env(load("collect", ["env=door_open", f"env.robot={robot(name)}"]), HELD_OUT, "disabled")
         try:
-            first = FIRST_EPISODE + 1000 * seed
-            footage = shoot(env, view, range(first, first + HELD_OUT), EVERY, seed)
-            found = card(reward, footage, np.random.default_rng(seed))
-            if seed == 0:
-                (self.folder / name / "report.html").write_text(page(name, reward, footage, found))
-            found |= self.steps(env, view, np.random.default_rng(seed)) if "upr" in name else {}
+            for episode in self.demonstrations(robot(name))[:VIDEOS]:
+                chosen = rows(episode, EVERY, AFTER)
+                videos.append(video(env, episode, view, chosen))
+                true.append(np.digitize(episode.state["angle"][chosen] / GOAL, [0.1, 0.5]))
         finally:
             env.close()
-        return found | self.agent(WeightedSum({"learned": OfFrames(reward, view)}), seed)
-
-    def steps(self, env: Any, view: str, rng: np.random.Generator) -> dict[str, float]:
-        """How discovered steps overlap with the true ones, beside ordered random ones."""
-        model = build(load("fit", ["out=x", "demonstrations=x", "reward_model=steps"]).reward_model)
-        videos, true = [], []
-        for episode in self.demonstrations()[:VIDEOS]:
-            chosen = rows(episode, EVERY, AFTER)
-            videos.append(video(env, episode, view, chosen))
-            true.append(np.digitize(episode.state["angle"][chosen] / GOAL, [0.1, 0.5]))
         starts = model.fit(videos)
         pairs = [(step_masks(labels(s, len(t)), STEPS), step_masks(t, STEPS)) for s, t in zip(starts, true, strict=True)]
         found = [float(jaccard(a, b)[1]) for a, b in pairs]
@@ -122,33 +152,36 @@ class Bench:
             "jaccard_random": float(np.mean([random_jaccard(b, rng)[1] for _, b in pairs])),
         }
 
-    def agent(self, reward: WeightedSum, seed: int) -> dict[str, float]:
-        """What PI2 reaches with a reward, and with the door's angle."""
-        start = self.start()
-        by_sight, iterations = self.improved(reward, start, seed, {})
-        by_angle, truth = self.improved(WeightedSum({"open": Fraction("angle", GOAL)}), start, seed, {"observe": ()})
-        return {
-            "policy_success": by_sight, "pi2_iterations": iterations,
-            "policy_success_joint_reward": by_angle, "pi2_iterations_joint_reward": truth,
-        }  # fmt: skip
+    def by_angle(self, seed: int) -> list[float]:
+        """Successes after every iteration with the door's angle as reward."""
+        paid = WeightedSum({"open": Fraction("angle", GOAL)})
+        made = kept(
+            self.folder / "door" / f"angle-{seed}.json",
+            lambda: {"policy_success": self.improved(paid, seed, {"observe": ()})},
+        )
+        return list(made["policy_success"])
 
     def start(self) -> int:
         """The demonstration with which PI2 begins."""
-        demonstrations = self.demonstrations()
-        env = fixed(40, {"observe": ()})
+        return int(kept(self.folder / "door" / "start.json", self.tried)["episode"])
+
+    def tried(self) -> dict[str, Any]:
+        """Which demonstration PI2 begins with, and how all of them do here as they are and with its exploration."""
+        env = fixed(JUDGED, {"observe": ()})
         try:
-            learners = [PI2Learner(env, demonstrations, number, 0, **EXPLORATION) for number in range(VIDEOS)]
-            rates = [learner.try_out()["rollout/success_rate"] for learner in learners]
+            learners = [PI2Learner(env, self.demonstrations(), number, 0, **LEARNER) for number in range(VIDEOS)]
+            plain, explored = ([one.try_out(e)["rollout/success_rate"] for one in learners] for e in (False, True))
         finally:
             env.close()
-        return int(np.argmin(np.abs(np.array(rates) - 0.1)))
+        hopeful = np.where(np.array(plain) < 0.5, explored, -1.0)
+        return {"episode": int(np.argmax(hopeful)), "plain": plain, "explored": explored}
 
-    def improved(self, reward: WeightedSum, start: int, seed: int, more: dict[str, Any]) -> tuple[float, float]:
-        """Success of the last trajectory, and iterations until one first reached 90 %; one more than there are if never."""
+    def improved(self, reward: WeightedSum, seed: int, more: dict[str, Any]) -> list[float]:
+        """Success of the trajectory after every iteration of PI2."""
         env, judge = fixed(ROLLOUTS, {"reward": reward, **more}), fixed(JUDGED, {"observe": ()})
         try:
-            learner = PI2Learner(env, self.demonstrations(), start, seed, **EXPLORATION)
-            judged = PI2Learner(judge, None, seed=FIRST_EPISODE + seed)
+            learner = PI2Learner(env, self.demonstrations(), self.start(), seed, **LEARNER)
+            judged = PI2Learner(judge, None, seed=FIRST_EPISODE + seed, **LEARNER)
             success = []
             for _ in range(ITERATIONS):
                 learner.advance(0)
@@ -157,8 +190,28 @@ class Bench:
         finally:
             env.close()
             judge.close()
-        reached = [number for number, rate in enumerate(success, start=1) if rate >= 0.9]
-        return success[-1], float(reached[0] if reached else ITERATIONS + 1)
+        return success
+
+
+@lru_cache(maxsize=1)
+def held_out(view: str, seed: int) -> dict[str, Footage]:
+    """Videos that no reward learned from; all rewards are judged by the same."""
+    env = make_env(load("collect", ["env=door_open"]), HELD_OUT, "disabled")
+    try:
+        first = FIRST_EPISODE + 1000 * seed
+        return shoot(env, view, range(first, first + HELD_OUT), EVERY, seed)
+    finally:
+        env.close()
+
+
+def robot(name: str) -> str:
+    """Who is seen in the videos that a reward is learned from."""
+    return PERSON if name.endswith("other_embodiment") else PANDA
+
+
+def reached(success: Sequence[float]) -> float:
+    """Iterations until 90 % success; one more than there are if never."""
+    return float(next((number for number, rate in enumerate(success, start=1) if rate >= 0.9), len(success) + 1))
 
 
 def fixed(count: int, more: dict[str, Any]) -> Any:
@@ -167,22 +220,23 @@ def fixed(count: int, more: dict[str, Any]) -> Any:
 
 
 def gathered(folder: Path) -> list[Row]:
-    """Rows of every cell under a folder: means over seeds, from the lowest to the highest.
+    """Rows of every cell under a folder, and how many seeds of what is counted so.
 
     Raises:
         InvalidValueError: there is none.
     """
-    out: list[Row] = []
-    for name in MODELS:
-        files = sorted((folder / name).glob("cell-*.json"), key=lambda f: int(f.stem.split("-")[1]))
-        seeds = tuple(int(f.stem.split("-")[1]) for f in files)
-        cells = [json.loads(f.read_text()) for f in files]
-        for key in cells[0] if cells else ():
-            values: NDArray[np.float64] = np.array([cell[key] for cell in cells])
-            out.append(Row(name, key, float(values.mean()), float(values.min()), float(values.max()), len(values), seeds))
-    if not out:
-        raise InvalidValueError(f"{folder} has no cells yet: run python -m benchmarks.rewards --cells door/upr first")
-    return out
+    rows = results.averaged(folder, (*MODELS, *OTHERS), "python -m benchmarks.rewards --cells door/upr")
+    return [*rows, *counted(rows)]
+
+
+def short(rows: Sequence[Row]) -> list[tuple[str, int, str]]:
+    """A line for every reward: its name, the number of seeds, and the first and the last figures."""
+    lines = []
+    for name in dict.fromkeys(row.name for row in rows):
+        own = [row for row in rows if row.name == name]
+        shown = own if len(own) <= 2 * ENDS else own[:ENDS] + own[-ENDS:]
+        lines.append((name, max(row.n for row in own), ", ".join(f"{row.metric} {row.value:.3g}" for row in shown)))
+    return lines
 
 
 def publish(folder: Path, argv: Sequence[str] | None, rows: list[Row]) -> None:
@@ -204,13 +258,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--publish", action="store_true", help="write docs/results/rewards.json and docs/rewards/")
     arguments = parser.parse_args(argv)
     bench = Bench(arguments.folder)
-    for name in chosen(arguments.cells, MODELS, "cell"):
-        for seed in map(int, arguments.seeds.split(",")):
+    names = chosen(arguments.cells, MODELS, "cell")
+    for seed in map(int, arguments.seeds.split(",")):
+        for name in names:
             found = bench.cell(name, seed)
             say(f"{name}, seed {seed}: tau {found['kendall_tau']:.2f}, policy {found['policy_success']:.0%}")
     rows = gathered(arguments.folder)
-    shown = [r for r in rows if r.metric in ("voc", "kendall_tau", "success_auroc", "jaccard", "policy_success")]
-    table(("", "metric", "value", "low", "high"), [(r.name, r.metric, r.value, r.low, r.high) for r in shown])
+    table(("reward", "seeds", "figures"), short(rows))
     if arguments.publish:
         publish(arguments.folder, argv, rows)
     return 0

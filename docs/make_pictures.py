@@ -63,6 +63,7 @@ SHOTS = {
     "reach": Shot("Saccade/Reach-v0", "side", (0.1, 0.0, 0.9, 0.8), (3, 4, 5)),
     "reach_eye": Shot("Saccade/ReachEye-v0", "front", (0.05, 0.0, 0.95, 0.9), (3, 4, 5), views=3),
     "door_open": Shot("Saccade/DoorOpen-v0", "top", (0.2, 0.02, 0.8, 0.72), (3,), stride=3),
+    "place_cube": Shot("Saccade/PlaceCube-v0", "front", (0.2, 0.2, 0.8, 0.9), (3,)),
 }
 
 

@@ -41,6 +41,7 @@ ENTRIES = (
     Entry("Reach-v0", "envs.tasks.arm.reach:Reach", 100),
     Entry("ReachEye-v0", "envs.tasks.arm.reach:Reach", 100, (("eye", True),)),
     Entry("DoorOpen-v0", "envs.tasks.arm.door:DoorOpen", 200),
+    Entry("PlaceCube-v0", "envs.tasks.arm.place:PlaceCube", 60),
 )
 
 

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 from torch.nn import functional
 
 from assets.errors import InvalidValueError
+from rewards.ensemble import MLP, Trainer
 from rewards.steps import Encoder, embedded
 
 Video = NDArray[np.uint8]
@@ -45,11 +45,11 @@ class _OnFeatures(ABC):
             )
         self.encoder, self._outputs, self._hidden = encoder, outputs, hidden
         self._updates, self._rate, self._noise, self._seed = updates, rate, noise, seed
-        self._net: nn.Sequential | None = None
+        self._trainer: Trainer | None = None
         self._extra: dict[str, NDArray[Any]] = {}
 
     def fit(self, demonstrations: Sequence[Video]) -> list[float]:
-        """Learn from videos (T_i, H, W, 3) of one size; returns the loss of every tenth of the updates.
+        """Learn from videos (T_i, H, W, 3) of one size; returns the mean loss of every tenth of the updates.
 
         Raises:
             InvalidValueError: fewer than two, of different sizes, of fewer than 3 frames, constant, or with features that are
@@ -70,30 +70,23 @@ class _OnFeatures(ABC):
             )
         mean, spread = rows.mean(axis=0), rows.std(axis=0)
         self._extra = {"mean": mean, "scale": np.where(spread > 1e-9 * (1 + np.abs(mean)), spread, np.inf)}
-        generator = torch.Generator().manual_seed(self._seed)
-        net = self._network(rows.shape[1])
+        self._trainer, generator = self._fresh(), torch.Generator().manual_seed(self._seed)
         given = [self._unit(d) for d in demonstrations]
-        told = self._train(net, given, generator)
-        self._net = net.eval()
-        self._extra |= self._measured(net, given)
+        tenths = [len(part) for part in np.array_split(np.arange(self._updates), min(10, self._updates))]
+        told = [self._trainer.descend(lambda: self._loss(given, generator), count) for count in tenths]
+        self._extra |= self._measured(given)
         return told
 
-    def _network(self, size: int) -> nn.Sequential:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self._seed)
-            return nn.Sequential(nn.Linear(size, self._hidden), nn.GELU(), nn.Linear(self._hidden, self._outputs))
+    def _fresh(self) -> Trainer:
+        """A network that has learned nothing. It gets standardised features, and leaves them as they are."""
+        net = MLP(1, len(self._extra["mean"]), (self._hidden,), self._seed, self._outputs)
+        return Trainer(net, self._rate, "cpu")
 
-    def _train(self, net: nn.Sequential, given: list[torch.Tensor], generator: torch.Generator) -> list[float]:
-        optimizer = torch.optim.AdamW(net.parameters(), lr=self._rate, weight_decay=0.01)
-        told = []
-        for update in range(self._updates):
-            loss = self._loss(net, given, generator)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            optimizer.step()
-            if update % max(1, self._updates // 10) == 0:
-                told.append(loss.item())
-        return told
+    def _says(self, rows: torch.Tensor) -> torch.Tensor:
+        """What the network makes of standardised features, (N, D) -> (N, outputs)."""
+        assert self._trainer is not None
+        out: torch.Tensor = self._trainer.net(rows)[0]
+        return out
 
     def _unit(self, features: NDArray[Any]) -> torch.Tensor:
         return torch.from_numpy(((features - self._extra["mean"]) / self._extra["scale"]).astype(np.float32))
@@ -102,12 +95,12 @@ class _OnFeatures(ABC):
         return rows + self._noise * torch.randn(rows.shape, generator=generator)
 
     @abstractmethod
-    def _loss(self, net: nn.Module, given: list[torch.Tensor], generator: torch.Generator) -> torch.Tensor:
+    def _loss(self, given: list[torch.Tensor], generator: torch.Generator) -> torch.Tensor:
         """What a training step goes down."""
 
-    def _measured(self, net: nn.Module, given: list[torch.Tensor]) -> dict[str, NDArray[Any]]:
+    def _measured(self, given: list[torch.Tensor]) -> dict[str, NDArray[Any]]:
         """What else is kept once the network has learned."""
-        del net, given
+        del given
         return {}
 
     @abstractmethod
@@ -121,12 +114,16 @@ class _OnFeatures(ABC):
         Raises:
             InvalidValueError: nothing was learned yet; features of another length, or not finite.
         """
-        if self._net is None:
+        if self._trainer is None:
             raise InvalidValueError("this reward has not learned anything yet: call fit(demonstrations), or load a state")
-        rows = np.asarray(features)
-        if rows.ndim != 2 or rows.shape[1] != len(self._extra["mean"]) or not np.isfinite(rows).all():
-            raise InvalidValueError(f"features must be finite, (N, {len(self._extra['mean'])}), got {rows.shape}")
-        return self._worth(self._net(self._unit(rows))).clamp(0, 1).numpy().astype(np.float32)
+        rows, size = np.asarray(features), len(self._extra["mean"])
+        if rows.ndim != 2 or rows.shape[1] != size or not np.isfinite(rows).all():
+            raise InvalidValueError(f"features must be finite, (N, {size}), got {rows.shape}")
+        # In double precision, so that a picture is worth the same whatever else is in the batch.
+        net = self._trainer.net
+        weights = {name: value.double() for name, value in net.state_dict().items()}
+        out = torch.func.functional_call(net, weights, (self._unit(rows).double(),))[0]
+        return self._worth(out).clamp(0, 1).numpy().astype(np.float32)
 
     def __call__(self, frames: Video) -> NDArray[np.float32]:
         """The reward of pictures (N, H, W, 3), (N,) in [0, 1]."""
@@ -134,8 +131,8 @@ class _OnFeatures(ABC):
 
     def state_dict(self) -> dict[str, NDArray[Any]]:
         """What was learned, as arrays."""
-        net = {} if self._net is None else {f"net/{k}": v.numpy() for k, v in self._net.state_dict().items()}
-        return {**net, **self._extra}
+        net = {} if self._trainer is None else self._trainer.state_dict()
+        return {**{key: value for key, value in net.items() if key.startswith("net.")}, **self._extra}
 
     def load_state_dict(self, state: Mapping[str, NDArray[Any]]) -> None:
         """Take over what `state_dict` returned.
@@ -143,17 +140,9 @@ class _OnFeatures(ABC):
         Raises:
             InvalidValueError: it is of a network of another size.
         """
-        weights = {k.removeprefix("net/"): torch.from_numpy(np.array(v)) for k, v in state.items() if k.startswith("net/")}
-        extra = {k: np.asarray(v) for k, v in state.items() if not k.startswith("net/")}
-        net = self._network(len(extra["mean"]))
-        for name, value in net.state_dict().items():
-            if name not in weights or weights[name].shape != value.shape:
-                raise InvalidValueError(
-                    f"the state's {name} has shape {tuple(weights[name].shape) if name in weights else None}, this reward's "
-                    f"{tuple(value.shape)}: make it with the settings that it was trained with"
-                )
-        net.load_state_dict(weights)
-        self._net, self._extra = net.eval(), extra
+        self._extra = {key: np.asarray(value) for key, value in state.items() if not key.startswith("net.")}
+        self._trainer = self._fresh()
+        self._trainer.load_state_dict(state)
 
 
 class GoalDistance(_OnFeatures):
@@ -178,10 +167,12 @@ class GoalDistance(_OnFeatures):
             raise InvalidValueError(f"gamma must be in (0, 1) and batch >= 1, got {gamma} and {batch}")
         self._gamma, self._batch = gamma, batch
 
-    def _loss(self, net: nn.Module, given: list[torch.Tensor], generator: torch.Generator) -> torch.Tensor:
+    def _loss(self, given: list[torch.Tensor], generator: torch.Generator) -> torch.Tensor:
         chosen = torch.randint(len(given), (self._batch,), generator=generator).tolist()
         four = [_stretch(given[k], generator) for k in chosen]
-        first, now, following, goal = (net(self._noisy(torch.stack(rows), generator)) for rows in zip(*four, strict=True))
+        first, now, following, goal = (
+            self._says(self._noisy(torch.stack(rows), generator)) for rows in zip(*four, strict=True)
+        )
 
         def value(o: torch.Tensor) -> torch.Tensor:
             return -torch.linalg.vector_norm(o - goal, dim=1)
@@ -191,9 +182,9 @@ class GoalDistance(_OnFeatures):
         return (1 - self._gamma) * -value(first).mean() + torch.logsumexp(gain, dim=0) - count
 
     @torch.inference_mode()
-    def _measured(self, net: nn.Module, given: list[torch.Tensor]) -> dict[str, NDArray[Any]]:
-        goal = net(torch.stack([rows[-1] for rows in given])).mean(dim=0)
-        away = torch.linalg.vector_norm(net(torch.stack([rows[0] for rows in given])) - goal, dim=1).mean()
+    def _measured(self, given: list[torch.Tensor]) -> dict[str, NDArray[Any]]:
+        goal = self._says(torch.stack([rows[-1] for rows in given])).mean(dim=0)
+        away = torch.linalg.vector_norm(self._says(torch.stack([rows[0] for rows in given])) - goal, dim=1).mean()
         return {"goal": goal.numpy(), "far": away.reshape(1).numpy()}
 
     def _worth(self, out: torch.Tensor) -> torch.Tensor:
@@ -212,9 +203,9 @@ class Progress(_OnFeatures):
     def __init__(self, encoder: Encoder, **more: Any) -> None:
         super().__init__(encoder, 1, **more)
 
-    def _loss(self, net: nn.Module, given: list[torch.Tensor], generator: torch.Generator) -> torch.Tensor:
+    def _loss(self, given: list[torch.Tensor], generator: torch.Generator) -> torch.Tensor:
         share = torch.cat([torch.linspace(0, 1, len(rows)) for rows in given])
-        return functional.mse_loss(net(self._noisy(torch.cat(given), generator))[:, 0].sigmoid(), share)
+        return functional.mse_loss(self._says(self._noisy(torch.cat(given), generator))[:, 0].sigmoid(), share)
 
     def _worth(self, out: torch.Tensor) -> torch.Tensor:
         return out[:, 0].sigmoid()
@@ -235,9 +226,9 @@ class SuccessClassifier(_OnFeatures):
             raise InvalidValueError(f"end must be a share in (0, 1), got {end}")
         self._end = end
 
-    def _loss(self, net: nn.Module, given: list[torch.Tensor], generator: torch.Generator) -> torch.Tensor:
+    def _loss(self, given: list[torch.Tensor], generator: torch.Generator) -> torch.Tensor:
         done = torch.cat([(torch.arange(len(rows)) >= round((1 - self._end) * len(rows))).float() for rows in given])
-        said = net(self._noisy(torch.cat(given), generator))[:, 0]
+        said = self._says(self._noisy(torch.cat(given), generator))[:, 0]
         balance = (1 - done).sum() / done.sum()  # both kinds weigh alike
         return functional.binary_cross_entropy_with_logits(said, done, pos_weight=balance)
 

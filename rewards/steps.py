@@ -21,6 +21,10 @@ from rewards.segments import labels, segment
 HEADS = ("gaussian", "linear")
 # A feature's deviation within a step counts as at least this much of its deviation over everything.
 NARROWEST = 0.1
+# Deviations that a feature is off at most in the Gaussian head: what stands before the camera here and stood not in the
+# demonstrations, such as another arm, hides some features and must not decide alone (truncated quadratic, Black and Rangarajan
+# 1996, IJCV 19).
+FURTHEST = 2.0
 # Strength of the linear head's ridge.
 RIDGE = 1.0
 
@@ -54,9 +58,10 @@ class StepReward:
 
         z = alpha |mu+ - mu-| - (sigma+ + sigma-)          "+" frames of the step in all demonstrations, "-" all others
 
-    The "gaussian" head scores by -(1/n) sum_d (x_d - mu_d+)^2 / sigma_d+^2, the "linear" one by logistic regression on the
-    same features. Scores are shifted and scaled so that frames of the step have 1 on average and all others 0, and clipped to
-    [0, 1]. As printed, the paper's score lacks the minus sign and the square of sigma.
+    The "gaussian" head scores by -(1/n) sum_d min(((x_d - mu_d+) / sigma_d+)^2, 2^2), so that what hides a few features does
+    not decide; the "linear" one by logistic regression on the same features. Scores are shifted and scaled so that frames of
+    the step have 1 on average and all others 0, and clipped to [0, 1]. As printed, the paper's score lacks the minus sign and
+    the square of sigma, and it has no bound.
 
     Args:
         encoder: frozen; it makes vectors of pictures.
@@ -124,7 +129,7 @@ class StepReward:
 
     def _raw(self, x: NDArray[np.float64], weight: NDArray[np.float64], offset: NDArray[np.float64]) -> NDArray[np.float64]:
         if self.head == "gaussian":
-            return -(weight * (x - offset) ** 2).mean(axis=1)
+            return -np.minimum(weight * (x - offset) ** 2, FURTHEST**2).mean(axis=1)
         return x @ weight + offset[0]
 
     def scores_of(self, features: NDArray[Any]) -> NDArray[np.float64]:

@@ -277,9 +277,9 @@ def test_a_file_without_an_arm_is_refused(tmp_path: Path) -> None:
 def test_a_door_needs_a_gripper_and_a_posture_of_the_right_length(tmp_path: Path) -> None:
     file = str(write_arm(tmp_path, "position"))
     with pytest.raises(InvalidValueError, match=r"has 6 joints \(pan, lift, .*\), the posture gives 7"):
-        BatchEnv(DOOR, 1, robot=file)
+        BatchEnv(DOOR, 1, robot=file, posture=[0.0] * 7)
     with pytest.raises(InvalidValueError, match=r"DoorOpen needs an arm with a gripper; .*other\.xml' has none"):
-        BatchEnv(DOOR, 1, robot=file, posture=None)
+        BatchEnv(DOOR, 1, robot=file)
 
 
 def test_a_robot_that_does_not_exist(tmp_path: Path) -> None:

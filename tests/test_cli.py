@@ -58,7 +58,7 @@ def test_an_error_is_one_sentence_and_exit_code_2() -> None:
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == (
         "saccade: unknown verb 'trian': did you mean 'train'? "
-        "available: bench, collect, doctor, evaluate, fit, list, replay, train\n"
+        "available: bench, collect, doctor, evaluate, fit, list, relabel, replay, train\n"
     )
 
 
@@ -70,7 +70,7 @@ def test_the_module_is_the_command(tmp_path: Path) -> None:
     del tmp_path
 
 
-@pytest.mark.parametrize("verb", ["train", "evaluate", "replay", "collect", "list", "bench", "doctor"])
+@pytest.mark.parametrize("verb", ["train", "evaluate", "replay", "collect", "fit", "relabel", "list", "bench", "doctor"])
 def test_the_verbs_are_modules(verb: str) -> None:
     import importlib
 

@@ -22,6 +22,8 @@ from assets.errors import InvalidValueError, UnknownNameError
 
 CONF = Path(conf.__path__[0])
 GROUPS = groups()
+# Rewards of what a picture shows; tests/test_fit.py and tests/test_similarity.py let them look.
+OF_PICTURES = ("learned", "similarity")
 SMALL = ("+env.num_threads=1", "+env.max_episode_steps=10")
 # What makes an agent small enough to train in a moment; an agent that is not listed trains as it is.
 QUICK: dict[str, tuple[str, ...]] = {
@@ -54,7 +56,7 @@ def test_there_is_nothing_but_yaml() -> None:
     strangers = [f for f in CONF.rglob("*") if f.is_file() and f.suffix not in (".yaml", ".py", ".pyc", ".typed")]
     assert not strangers
     assert set(GROUPS) == {"agent", "env", "experiment", "logger", "render", "reward", "reward_model", "vlm"}
-    assert verbs() == ["bench", "collect", "evaluate", "fit", "perception", "replay", "train"]
+    assert verbs() == ["bench", "collect", "evaluate", "fit", "perception", "relabel", "replay", "train"]
 
 
 @pytest.mark.parametrize("file", sorted(CONF.rglob("*.yaml")), ids=lambda f: str(f.relative_to(CONF)))
@@ -124,7 +126,7 @@ def test_what_a_yaml_says_reaches_the_task(choice: str) -> None:
         assert {key: getattr(task, key) for key in said if key != "id"} == {k: v for k, v in said.items() if k != "id"}
 
 
-@pytest.mark.parametrize("choice", [c for c in GROUPS["reward"] if c != "learned"])  # test_fit.py learns one first
+@pytest.mark.parametrize("choice", [c for c in GROUPS["reward"] if c not in OF_PICTURES])
 def test_every_reward_fits_an_environment(choice: str) -> None:
     fits = []
     for where in SIMULATED:

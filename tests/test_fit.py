@@ -85,7 +85,7 @@ def test_the_report_card(fitted: Path) -> None:
     assert json.loads((fitted / "report.json").read_text()) == found
     written = (fitted / "report.html").read_text()
     assert written.count("<svg") == written.count("data:image/jpeg") == 8  # two videos of each of four ways of acting
-    assert "does not look" not in written
+    assert "<p class=warn>" not in written
 
 
 def test_a_page_says_that_a_reward_does_not_look() -> None:
@@ -93,7 +93,7 @@ def test_a_page_says_that_a_reward_does_not_look() -> None:
     footage = {"expert": Footage([frames], [np.arange(6.0)], np.array([True]))}
     scores = {"kendall_tau": 0.0, "success_auroc": 0.5, "blind_kendall_tau": 0.0, "blind_success_auroc": 0.5}
     flat = page("<flat>", lambda f: np.zeros(len(f), np.float32), footage, scores)
-    assert "does not look" in flat
+    assert "<p class=warn>" in flat
     assert "<flat>" not in flat
     assert len(steps_of(lambda f: np.zeros(len(f), np.float32), frames)) == 0
 
@@ -103,7 +103,7 @@ def test_a_reward_that_learns_is_stored_within_a_sum(fitted: Path, tmp_path: Pat
     state = whole.state_dict()
     assert all(key.startswith("learned/frames/") for key in state)
     other = learned(fitted)
-    other.load_state_dict({key: np.zeros_like(value) if "net" in key else value for key, value in state.items()})
+    other.load_state_dict({key: np.zeros_like(value) if "layers" in key else value for key, value in state.items()})
     picture = np.random.default_rng(0).integers(0, 255, (2, 24, 24, 3)).astype(np.uint8)
     seen = Transition({}, np.zeros((2, 5), np.float32), {}, {"cabinet": picture}, np.zeros(2, bool), ["", ""])
     np.testing.assert_allclose(other(seen), 0.5)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,12 +17,13 @@ from assets.errors import InvalidValueError, UnknownNameError
 from perception.text import embed
 from rewards.annotation import AsyncAnnotator
 from rewards.base import Learned
+from rewards.distillation import Distillation
 from rewards.intrinsic import ClassifierReward, IntrinsicReward, RankingReward, RetrievalReward
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 Array = NDArray[np.float32]
-FAST: dict[str, Any] = {"hidden": (32,), "lr": 3e-3, "batch_size": 64}
+FAST = Distillation(hidden=(32,), lr=3e-3, batch_size=64)
 
 
 def same(a: dict[str, NDArray[Any]], b: dict[str, NDArray[Any]]) -> bool:
@@ -46,7 +48,7 @@ def feed(reward: Any, features: Array, labels: dict[Any, float], arrivals: int) 
 
 
 @pytest.mark.parametrize(
-    "reward", [RetrievalReward(), ClassifierReward(4, **FAST), RankingReward(4, **FAST)], ids=lambda r: type(r).__name__
+    "reward", [RetrievalReward(), ClassifierReward(4, how=FAST), RankingReward(4, how=FAST)], ids=lambda r: type(r).__name__
 )
 def test_the_three_are_of_one_kind_and_pay_nothing_before_labels(reward: Any) -> None:
     assert isinstance(reward, IntrinsicReward)
@@ -103,7 +105,7 @@ def captions(template: str) -> dict[str, float]:
 
 
 def test_a_classifier_knows_captions_of_a_template_it_never_had_labels_for() -> None:
-    reward = ClassifierReward(64, **FAST)
+    reward = ClassifierReward(64, how=FAST)
     for template in SEEN:
         labels = captions(template)
         reward(list(labels), embed(list(labels)))
@@ -130,7 +132,7 @@ def test_a_classifier_learns_with_the_settings_of_the_paper() -> None:
 @pytest.mark.parametrize("eta", [0.0, 0.3, 0.5, 0.9, 1.0])
 def test_the_threshold_is_on_the_probability(eta: float) -> None:
     features = cloud(200)
-    reward = ClassifierReward(4, eta=eta, **FAST)
+    reward = ClassifierReward(4, eta=eta, how=FAST)
     feed(reward, features, {k: float(f[0] > 0) for k, f in enumerate(features)}, 1)
     p = reward.probability(features)
     assert ((p > 0) & (p < 1)).all()
@@ -152,7 +154,7 @@ def test_ranking_finds_a_hidden_scale_though_a_fifth_of_the_labels_is_wrong(seed
     pairs = rng.permutation(200)[rng.integers(200, size=(1000, 2))]
     labels = compared(worth, pairs[pairs[:, 0] != pairs[:, 1]], 0.2, rng)
     assert 0.15 < np.mean([s * (worth[b] - worth[a]) < 0 for (a, b), s in labels.items()]) < 0.25
-    reward = RankingReward(6, threshold=-np.inf, hidden=(32,), lr=1e-3, batch_size=64)
+    reward = RankingReward(6, threshold=-np.inf, how=replace(FAST, lr=1e-3))
     feed(reward, features[:200], labels, 8)
     assert tau(reward(range(300), features), worth) >= 0.8
     assert tau(reward.normalised(features[200:]), worth[200:]) >= 0.8  # never seen in a pair
@@ -173,7 +175,7 @@ def test_ranking_learns_with_the_settings_of_the_paper() -> None:
 def test_ranking_is_normalised_by_what_it_was_asked_and_cut_off_below() -> None:
     features = cloud(400)
     labels = {(i, i + 1): float(np.sign(features[i + 1, 0] - features[i, 0])) for i in range(0, 200, 2)}
-    free, cut = RankingReward(4, threshold=-np.inf, **FAST), RankingReward(4, **FAST)
+    free, cut = RankingReward(4, threshold=-np.inf, how=FAST), RankingReward(4, how=FAST)
     for reward in (free, cut):
         feed(reward, features[:200], labels, 1)
     parts = [(range(i, i + 100), features[i : i + 100]) for i in range(0, 400, 100)]
@@ -193,7 +195,7 @@ def test_ranking_is_normalised_by_what_it_was_asked_and_cut_off_below() -> None:
 
 
 def test_one_key_alone_is_worth_nothing() -> None:
-    reward = RankingReward(4, **FAST)
+    reward = RankingReward(4, how=FAST)
     feed(reward, cloud(2), {(0, 1): 1.0}, 1)
     assert reward([0], cloud(1)).tolist() == [0.0]
     assert reward([], np.zeros((0, 4), np.float32)).shape == (0,)
@@ -203,7 +205,7 @@ def test_ties_pull_together() -> None:
     features = np.eye(2, dtype=np.float32)
     gaps = []
     for share in (0, 30):
-        reward = RankingReward(2, threshold=-np.inf, hidden=(16,), lr=1e-2, batch_size=32, steps=200)
+        reward = RankingReward(2, threshold=-np.inf, how=Distillation((16,), lr=1e-2, batch_size=32, steps=200))
         many = np.repeat(features, 60, axis=0)
         labels = {(i, 60 + i): 1.0 for i in range(30)} | {(30 + i, 90 + i): 0.0 for i in range(share)}
         feed(reward, many, labels, 1)
@@ -214,7 +216,7 @@ def test_ties_pull_together() -> None:
 
 
 def test_pairs_are_drawn_of_what_was_seen() -> None:
-    reward = RankingReward(4, **FAST)
+    reward = RankingReward(4, how=FAST)
     assert reward.draw_pairs(5, np.random.default_rng(0)) == []
     reward(["a", "b", "c"], cloud(3))
     pairs = reward.draw_pairs(200, np.random.default_rng(0))
@@ -223,7 +225,7 @@ def test_pairs_are_drawn_of_what_was_seen() -> None:
 
 
 def test_labels_of_what_was_never_seen_are_counted() -> None:
-    classifier, ranking = ClassifierReward(4, **FAST), RankingReward(4, **FAST)
+    classifier, ranking = ClassifierReward(4, how=FAST), RankingReward(4, how=FAST)
     classifier(["a", "b"], cloud(2))
     ranking(["a", "b"], cloud(2))
     told = classifier.update({"a": 1.0, "z": 0.0})
@@ -235,7 +237,7 @@ def test_labels_of_what_was_never_seen_are_counted() -> None:
 
 
 def test_what_was_not_seen_for_longest_is_forgotten() -> None:
-    reward = ClassifierReward(4, memory=2, **FAST)
+    reward = ClassifierReward(4, how=replace(FAST, memory=2))
     reward(["a", "b"], cloud(2))
     reward(["a"], cloud(1))
     reward(["c"], cloud(1, seed=1))
@@ -245,7 +247,7 @@ def test_what_was_not_seen_for_longest_is_forgotten() -> None:
 
 def test_features_are_those_that_a_key_came_with_and_not_the_callers_array() -> None:
     features = cloud(1)
-    reward = ClassifierReward(4, **FAST)
+    reward = ClassifierReward(4, how=FAST)
     reward(["a"], features)
     first = features.copy()
     features[:] = 99
@@ -255,7 +257,7 @@ def test_features_are_those_that_a_key_came_with_and_not_the_callers_array() -> 
 
 
 def test_training_ends_with_so_many_labels() -> None:
-    reward = ClassifierReward(4, max_labels=5, **FAST)
+    reward = ClassifierReward(4, how=replace(FAST, max_labels=5))
     reward(range(8), cloud(8))
     told = reward.update(dict.fromkeys(range(7), 1.0))
     assert (told.labels, told.unused) == (5, 2)
@@ -274,7 +276,11 @@ def test_training_is_resumed_exactly(kind: Any) -> None:
             return {k: float(features[k, 0] > 0) for k in which}
         return {(k, k + 1): float(np.sign(features[k + 1, 0] - features[k, 0])) for k in which}
 
-    whole, first, second = kind(4, seed=3, **FAST), kind(4, seed=3, **FAST), kind(4, seed=3, **FAST)
+    whole, first, second = (
+        kind(4, how=replace(FAST, seed=3)),
+        kind(4, how=replace(FAST, seed=3)),
+        kind(4, how=replace(FAST, seed=3)),
+    )
     for reward in (whole, first):
         reward(range(40), features)
         reward.update(labels(range(15)))
@@ -290,23 +296,23 @@ def test_training_is_resumed_exactly(kind: Any) -> None:
 
 @pytest.mark.parametrize("kind", [ClassifierReward, RankingReward])
 def test_a_state_that_is_not_complete_is_refused(kind: Any) -> None:
-    state = kind(4, **FAST).state_dict()
+    state = kind(4, how=FAST).state_dict()
     with pytest.raises(InvalidValueError, match=r"labels are about \(., 5\) numbers, got \(., 4\)"):
-        kind(5, **FAST).load_state_dict(state)
+        kind(5, how=FAST).load_state_dict(state)
     with pytest.raises(InvalidValueError, match="the network's arrays are"):
-        kind(4, hidden=(31,)).load_state_dict(state)
+        kind(4, how=Distillation(hidden=(31,))).load_state_dict(state)
     for name in ("rows", "seen_keys", "updates") + (("moments",) if kind is RankingReward else ()):
         with pytest.raises(UnknownNameError, match=name):
-            kind(4, **FAST).load_state_dict({key: value for key, value in state.items() if key != name})
+            kind(4, how=FAST).load_state_dict({key: value for key, value in state.items() if key != name})
 
 
 def test_a_ranking_is_no_classifier() -> None:
     with pytest.raises(InvalidValueError, match=r"labels are about \(1, 4\) numbers, got \(2, 4\)"):
-        ClassifierReward(4, **FAST).load_state_dict(RankingReward(4, **FAST).state_dict())
+        ClassifierReward(4, how=FAST).load_state_dict(RankingReward(4, how=FAST).state_dict())
 
 
 def test_a_state_with_more_labels_than_are_learned_from_is_kept_as_it_is() -> None:
-    many, few = ClassifierReward(4, **FAST), ClassifierReward(4, max_labels=2, **FAST)
+    many, few = ClassifierReward(4, how=FAST), ClassifierReward(4, how=replace(FAST, max_labels=2))
     many(range(6), cloud(6))
     many.update(dict.fromkeys(range(4), 1.0))
     few.load_state_dict(many.state_dict())
@@ -329,7 +335,7 @@ class Sceptic:
 
 def test_with_an_annotator_in_the_background() -> None:
     features, rng = cloud(300), np.random.default_rng(0)
-    sceptic, classifier, ranking = Sceptic(features), ClassifierReward(4, **FAST), RankingReward(4, **FAST)
+    sceptic, classifier, ranking = Sceptic(features), ClassifierReward(4, how=FAST), RankingReward(4, how=FAST)
     with AsyncAnnotator(sceptic.label, 20) as labels, AsyncAnnotator(sceptic.prefer, 20) as preferences:
         for step in range(10):
             keys = range(20 * step, 20 * step + 20)
@@ -350,7 +356,7 @@ def test_with_an_annotator_in_the_background() -> None:
 
 @pytest.mark.parametrize("kind", [ClassifierReward, RankingReward])
 def test_bad_calls(kind: Any) -> None:
-    reward = kind(4, **FAST)
+    reward = kind(4, how=FAST)
     with pytest.raises(InvalidValueError, match="as many keys as features are needed, got 2 and 3"):
         reward(["a", "b"], cloud(3))
     with pytest.raises(InvalidValueError, match=r"features must be \(N, F\) with F = 4"):
@@ -360,7 +366,7 @@ def test_bad_calls(kind: Any) -> None:
 
 
 def test_bad_labels() -> None:
-    classifier, ranking = ClassifierReward(4, **FAST), RankingReward(4, **FAST)
+    classifier, ranking = ClassifierReward(4, how=FAST), RankingReward(4, how=FAST)
     for label in (0.5, float("nan"), -1):
         with pytest.raises(InvalidValueError, match=f"a classifier's labels are 0 and 1, got {label} for 'a'"):
             classifier.update({"a": label})
@@ -373,13 +379,17 @@ def test_bad_labels() -> None:
     ("kind", "option", "sentence"),
     [
         (ClassifierReward, {"eta": 1.5}, "eta must be in"),
-        (ClassifierReward, {"steps": 0}, "steps, batch_size, max_labels and memory"),
-        (ClassifierReward, {"lr": -1.0}, "lr must be > 0"),
         (RankingReward, {"threshold": float("nan")}, "threshold must be a number"),
-        (RankingReward, {"memory": 0}, "steps, batch_size, max_labels and memory"),
-        (RankingReward, {"hidden": ()}, "hidden widths"),
+        (ClassifierReward, {"how": Distillation(lr=-1.0)}, "lr must be > 0"),
+        (RankingReward, {"how": Distillation(hidden=())}, "hidden widths"),
     ],
 )
 def test_options_out_of_range(kind: Any, option: dict[str, Any], sentence: str) -> None:
     with pytest.raises(InvalidValueError, match=sentence):
         kind(4, **option)
+
+
+@pytest.mark.parametrize("option", ["steps", "batch_size", "max_labels", "memory"])
+def test_distillation_counts_from_one(option: str) -> None:
+    with pytest.raises(InvalidValueError, match=r"steps, batch_size, max_labels and memory must be >= 1, got .*0"):
+        replace(FAST, **{option: 0})

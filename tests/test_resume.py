@@ -113,6 +113,7 @@ def test_two_halves_are_the_whole(kind: str, tmp_path: Path) -> None:
     assert whole.resumes() == []
     (noted,) = resumed.resumes()
     assert (noted["step"], noted["overrides"]) == (HALF, [f"steps={2 * HALF}"])
+    assert resumed.config.steps == 2 * HALF
 
 
 def test_the_comparison_can_fail(straight: Run, tmp_path: Path) -> None:

@@ -323,6 +323,24 @@ def test_labels_that_were_loaded_are_not_asked_for_any_more() -> None:
     assert judge.batches == [[0], [2]]
 
 
+def test_what_was_loaded_is_not_asked_for_again_though_the_judge_crashes_over_it() -> None:
+    gated = Gated()
+
+    def judge(asked: list[int]) -> list[float]:
+        labels = gated(asked)
+        if len(gated.batches) == 1:
+            raise ConnectionError("cut off")
+        return labels
+
+    with AsyncAnnotator(judge, order="oldest", backoff=0.0) as annotator:
+        annotator.submit([0, 1])
+        assert gated.inside.acquire(timeout=PATIENCE)
+        annotator.load_state_dict({**pack_labels({0: 7.0}), "fresh": np.array([True])})
+        gated.gate.release(2)
+        assert {k: v for polled in drain(annotator) for k, v in polled.items()} == {0: 7, 1: 1}
+    assert gated.batches == [[0, 1], [1]]
+
+
 keys = st.recursive(
     st.one_of(st.text(), st.integers(-(2**70), 2**70), st.binary()), lambda part: st.lists(part, max_size=3).map(tuple)
 )

@@ -67,6 +67,17 @@ def test_steps_are_told_apart(reward: StepReward) -> None:
     assert ((scores > 0.5).argmax(axis=1) == step).mean() > 0.9
 
 
+def test_what_hides_a_part_does_not_decide() -> None:
+    reward = StepReward(Pixels(), STEPS, count=16, head="gaussian")
+    reward.fit([video(seed, 50 + 3 * seed)[0] for seed in range(5)])
+    frames, step = video(600)
+    frames[:, 1:3] = frames[:, 7:9] = 255  # half of every square, wherever it is
+    found = reward(frames)
+    assert kendalltau(found, step).statistic > 0.7
+    assert found[step == STEPS - 1].mean() > 0.2
+    assert found[step == 0].mean() < 0.05  # what hides it is like no step
+
+
 def test_a_task_left_undone_is_worth_less(reward: StepReward) -> None:
     ends = [np.mean([reward(video(seed, stops=k)[0])[-5:].mean() for seed in range(300, 305)]) for k in (1, 2, 3)]
     assert ends[0] < 0.2 * ends[2]

@@ -37,6 +37,7 @@ PLINTH = 0.43
 # handle. Found by damped least squares on the asset's own kinematics, the null space pulled towards a bent elbow; chosen
 # among cabinet positions because following the door to 1 rad from here keeps 0.23 rad from every joint limit.
 HAND_LEVEL = (0.246, -0.774, -0.380, -2.571, -0.125, 3.399, 0.644)
+POSTURES = {"panda": HAND_LEVEL}
 
 
 @dataclass
@@ -56,8 +57,8 @@ class DoorOpen(Task):
     Success: the door is open by 0.9 rad (52 degrees). Nothing ends the episode but its time limit.
 
     Args:
-        robot: asset name or path of an MJCF arm.
-        posture: its rest posture, hand level towards +x, radians.
+        robot: asset name or path of an MJCF arm with a gripper: "panda", or "human_arm", which shows how people do it.
+        posture: its rest posture, hand level towards +x, radians; None takes the Panda's for this task, else the model's own.
         spread: how much the cabinet's place is randomised, as a share of the above; 0 keeps it where it is.
     """
 
@@ -65,13 +66,14 @@ class DoorOpen(Task):
     render_camera: ClassVar[str] = "cabinet"
 
     robot: str = "panda"
-    posture: Sequence[float] | None = HAND_LEVEL
+    posture: Sequence[float] | None = None
     spread: float = 1.0
 
     def __post_init__(self) -> None:
         if not 0 <= self.spread <= 1:
             raise InvalidValueError(f"spread must be in [0, 1], got {self.spread}")
-        self.arm = Arm(self.robot, posture=None if self.posture is None else tuple(self.posture))
+        posture = POSTURES.get(self.robot) if self.posture is None else tuple(self.posture)
+        self.arm = Arm(self.robot, posture=posture)
 
     def build(self, timestep: float) -> Scene:
         """A table, the arm, the cabinet as a body that is placed by hand."""

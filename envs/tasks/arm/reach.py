@@ -11,6 +11,7 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
+from assets.errors import InvalidValueError
 from envs.actions import Gaze, Part, control_parts
 from envs.arm import Arm, damped
 from envs.eye import Eye, direction_to
@@ -24,6 +25,9 @@ from rewards.verifiable import Effort, Proximity
 
 LOW, HIGH = np.array([0.35, -0.25, 0.08]), np.array([0.60, 0.25, 0.40])
 NEAR = 0.03
+# Two cameras beside the front one: a metre from where the ball hovers, on either side of the arm, 35 degrees above it.
+CORNERS = {"left": np.radians(40.0), "right": np.radians(-40.0)}
+_RAISED, _AWAY = np.radians(35.0), 1.0
 
 
 def ball(radius: float = 0.03) -> mujoco.MjSpec:
@@ -42,7 +46,7 @@ class Reach(Task):
 
     Observations: "front" (84, 84, 3) uint8 from a fixed camera, or with `eye` the foveal pyramid "eye_0".."eye_2" (40, 40, 3);
     "joints" (dof,) rad; "joint_velocity" (dof,) rad/s; "tool" (3,) m; with `eye` also "gaze" (2,) rad; "target" (64,)
-    embedding of the instruction. The ball's position is to be seen, it is not told.
+    embedding of the instruction. The ball's position is to be seen, it is not told, but for `told`: "ball" (3,) m.
 
     Action: "arm", (3,) translation of the tool, 1 is 3 cm per step, or with control="joint" (dof,), 1 is 0.1 rad per step;
     "gripper" (1,) where there is one; with `eye` first "eye" (2,) rates, 1 is 150 degrees per second.
@@ -57,6 +61,8 @@ class Reach(Task):
         robot: asset name or path of an MJCF arm.
         control: "tool" or "joint".
         eye: observe through an active eye that stands beside the arm, instead of the fixed camera.
+        cameras: fixed cameras that are observed instead of the front one: "front", "left", "right", "side", "top".
+        told: observe where the ball is, for what is not about seeing it.
     """
 
     control_dt: ClassVar[float] = 0.05
@@ -64,8 +70,12 @@ class Reach(Task):
     robot: str = "panda"
     control: str = "tool"
     eye: bool = False
+    cameras: Sequence[str] = ()
+    told: bool = False
 
     def __post_init__(self) -> None:
+        if self.eye and self.cameras:
+            raise InvalidValueError(f"with eye=true the eye is observed: cameras must be empty, got {list(self.cameras)}")
         self.arm = Arm(self.robot)
         self.gaze = Eye(pos=(0.0, 0.35, 0.5)) if self.eye else None
 
@@ -74,6 +84,8 @@ class Reach(Task):
         scene = Scene("arenas/tabletop.xml", timestep)
         self.arm.attach(scene)
         scene.attach(ball(), "ball", joint="mocap")
+        for name, azimuth in CORNERS.items():
+            _stand(scene, name, azimuth)
         if self.gaze:
             self.gaze.attach(scene)
         return scene
@@ -84,11 +96,11 @@ class Reach(Task):
         return (Gaze(self.gaze), *arm) if self.gaze else arm
 
     def views(self, image_size: int | None) -> Sequence[View]:
-        """The fixed camera, or the eye's pyramid."""
+        """The fixed cameras, or the eye's pyramid."""
         if self.gaze:
             return Eye(pos=self.gaze.pos, resolution=image_size or self.gaze.resolution).views
         side = image_size or 84
-        return (View("front", "front", side, side),)
+        return [View(name, name, side, side) for name in self.cameras or ("front",)]
 
     def sample(self, draw: Draw) -> dict[str, NDArray[Any]]:
         """Where the ball is, and how the arm stands."""
@@ -122,8 +134,9 @@ class Reach(Task):
         return state
 
     def proprio(self) -> dict[str, spaces.Box]:
-        """The arm's own joints and tool, and the gaze."""
+        """The arm's own joints and tool, the gaze, and the ball where it is told."""
         felt = {"joints": box(self.arm.dof), "joint_velocity": box(self.arm.dof), "tool": box(3)}
+        felt |= {"ball": box(3)} if self.told else {}
         return {**felt, "gaze": box(2)} if self.gaze else felt
 
     def instruction(self, state: State) -> list[str]:
@@ -154,3 +167,11 @@ class Reach(Task):
         if self.arm.has_gripper:
             columns.append(np.ones((len(move), 1)))
         return np.clip(np.concatenate(columns, axis=1), -1, 1).astype(np.float32)
+
+
+def _stand(scene: Scene, name: str, azimuth: float) -> None:
+    """Put up a camera that looks at the middle of where the ball hovers, from an azimuth, rad."""
+    (sin, cos), (rise, flat) = (np.sin(azimuth), np.cos(azimuth)), (np.sin(_RAISED), np.cos(_RAISED))
+    away = np.array([flat * cos, flat * sin, rise])
+    axes = [-sin, cos, 0, -rise * cos, -rise * sin, flat]
+    scene.spec.worldbody.add_camera(name=name, pos=((LOW + HIGH) / 2 + _AWAY * away).tolist(), xyaxes=axes, fovy=46)
