@@ -15,8 +15,8 @@ A pair counts where both questions and both cameras agree, and is a tie elsewher
 `judge_accuracy` of the others is by the true distances, 0.5 where there are none. The agent (SAC) is told where tool and ball
 are, the ensemble how far they are apart on the level, in height and in all; what of it is good, only the judge says, who sees
 pictures alone.
-`policy_success` is of 100 episodes of the trained agent that come within 3 cm, `policy_success_at_end` of those that are there
-when time is up; `oracle_success` is of the same agent after as long a training with the task's own reward.
+`policy_success_ever` is of 100 episodes of the trained agent that come within 3 cm, `policy_success_at_end` of those that are there
+when time is up; `oracle_success_ever` is of the same agent after as long a training with the task's own reward.
 `success_ratio_to_oracle` is the quotient of both, at the end of the episodes.
 """
 
@@ -311,7 +311,7 @@ def measured(folder: Path, name: str, seed: int, size: Size) -> dict[str, float]
     write_json(folder / name / f"curve-{seed}.json", {"curve": found["curve"]})
     (ever, end), (true_ever, true_end) = found["curve"][-1], truth[-1]
     return {
-        **found["measures"], "policy_success": ever, "policy_success_at_end": end, "oracle_success": true_ever,
+        **found["measures"], "policy_success_ever": ever, "policy_success_at_end": end, "oracle_success_ever": true_ever,
         "oracle_success_at_end": true_end, "success_ratio_to_oracle": end / max(true_end, 1 / JUDGED),
     }  # fmt: skip
 

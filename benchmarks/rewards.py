@@ -241,12 +241,12 @@ def short(rows: Sequence[Row]) -> list[tuple[str, int, str]]:
 
 def publish(folder: Path, argv: Sequence[str] | None, rows: list[Row]) -> None:
     """Write the results, and beside the documentation the page of every reward."""
+    say(f"written: {results.write('rewards', results.command_line('benchmarks.rewards', argv), rows)}")
     place = results.FOLDER.parent / "rewards"
+    place.mkdir(exist_ok=True)
     for name in dict.fromkeys(row.name for row in rows):
         if (folder / name / "report.html").is_file():
-            place.mkdir(exist_ok=True)
             (place / f"{name.replace('/', '_')}.html").write_text((folder / name / "report.html").read_text())
-    say(f"written: {results.write('rewards', results.command_line('benchmarks.rewards', argv), rows)}")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -148,9 +148,9 @@ def test_a_cell_in_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 def test_what_is_there_is_not_made_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     place = tmp_path / "preference" / "blind"
     place.mkdir(parents=True)
-    (place / "cell-3.json").write_text(json.dumps({"policy_success": 0.25}))
+    (place / "cell-3.json").write_text(json.dumps({"policy_success_ever": 0.25}))
     assert main(["--cells", "preference/blind", "--seeds", "3", "--folder", str(tmp_path)]) == 0
-    assert 'preference/blind, seed 3: {"policy_success": 0.25}' in capsys.readouterr().err
+    assert 'preference/blind, seed 3: {"policy_success_ever": 0.25}' in capsys.readouterr().err
     with pytest.raises(UnknownNameError, match="preference/blind"):
         main(["--cells", "preference/blnd", "--folder", str(tmp_path)])
 
