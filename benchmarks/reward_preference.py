@@ -15,9 +15,9 @@ A pair counts where both questions and both cameras agree, and is a tie elsewher
 `judge_accuracy` of the others is by the true distances, 0.5 where there are none. The agent (SAC) is told where tool and ball
 are, the ensemble how far they are apart on the level, in height and in all; what of it is good, only the judge says, who sees
 pictures alone.
-`policy_success_ever` is of 100 episodes of the trained agent that come within 3 cm, `policy_success_at_end` of those that are there
-when time is up; `oracle_success_ever` is of the same agent after as long a training with the task's own reward.
-`success_ratio_to_oracle` is the quotient of both, at the end of the episodes.
+`policy_success_ever` is of 100 episodes of the trained agent that come within 3 cm, `policy_success_at_end` of those that are
+there when time is up; `oracle_success_ever` and `_at_end` are of the same agent after as long a training with the task's own
+reward. `success_ratio_to_oracle` is the quotient of both, at the end of the episodes.
 """
 
 from __future__ import annotations
