@@ -39,6 +39,7 @@ from agents.show import say
 from agents.vec import SB3VecEnv
 from agents.vec_reward import VecRewardWrapper
 from benchmarks.results import chosen, kept
+from benchmarks.reward_preference import SAC_SETTINGS
 from envs.env import BatchEnv
 from envs.tasks.eye.poster import PosterSearch
 from perception.vlm.base import Scorer
@@ -59,10 +60,6 @@ FELT = ("gaze", "gaze_velocity", "bearings")
 SIMS, LENGTH, JUDGED, LAST, PARTS = 16, 45, 60, 15, 10
 FIRST_EPISODE = 1_000_000
 NEAR = np.radians(10.0)
-SAC_SETTINGS: dict[str, Any] = {
-    "learning_rate": 2e-3, "gamma": 0.9, "tau": 0.02, "batch_size": 256, "train_freq": 1, "gradient_steps": 4,
-    "ent_coef": "auto_0.05", "buffer_size": 50_000, "device": "cpu",
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
