@@ -121,7 +121,7 @@ class Bench:
         if not (place / MARKER).is_file():
             count, seed = (self.held_out, HELD_OUT) if held_out else (self.demonstrations, 1)
             collect.main(
-                [f"env={task}", f"n={count}", f"seed={seed}", "noise=0.1", "panoramas=960", f"name={name}",
+                [f"env={task}", f"n={count}", f"seed={seed}", "noise=0.05", "panoramas=960", f"name={name}",
                  f"env.cameras=[{','.join(CAMERAS)}]", f"folder={self.folder / 'datasets'}"]
             )  # fmt: skip
         return place
