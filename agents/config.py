@@ -6,7 +6,7 @@ composed configuration is closed, so that a misspelt key is never silently added
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -95,6 +95,22 @@ def load(verb: str, overrides: Sequence[str] = ()) -> DictConfig:
             return compose(verb, overrides=list(overrides))
         except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
             raise InvalidValueError(f"the overrides {list(overrides)} do not compose: {error}") from error
+
+
+def require(config: DictConfig, names: Iterable[str], what: str = "value") -> None:
+    """Insist on what has no default.
+
+    Args:
+        config: composed.
+        names: dotted.
+        what: each of them is.
+
+    Raises:
+        InvalidValueError: one is missing.
+    """
+    for name in names:
+        if OmegaConf.is_missing(config, name):
+            raise InvalidValueError(f"{name} has no default: add {name}=<{what}>")
 
 
 def save(config: DictConfig, file: Path) -> None:

@@ -14,7 +14,7 @@ from gymnasium.vector import VectorEnv
 from numpy.typing import NDArray
 from omegaconf import DictConfig, OmegaConf
 
-from agents.config import load
+from agents.config import load, require
 from agents.dataset import Demonstrations
 from agents.dataset.layout import control_dt, image_keys
 from agents.dataset.pixels import render
@@ -97,9 +97,7 @@ def learned(folder: str | Path) -> WeightedSum:
 def main(arguments: Sequence[str]) -> Path:
     """Fit by overrides; returns the reward's folder."""
     config = load("fit", list(arguments))
-    for name in ("demonstrations", "out"):
-        if OmegaConf.is_missing(config, name):
-            raise InvalidValueError(f"{name} has no default: add {name}=<folder>")
+    require(config, ("demonstrations", "out"), "folder")
     demonstrations = Demonstrations(config.demonstrations)
     env = make_env(config, int(config.num_envs), "disabled")
     try:

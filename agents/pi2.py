@@ -110,7 +110,7 @@ class PI2Learner:
         """One iteration, whatever `steps` asks for; returns what happened."""
         del steps
         began = time.perf_counter()
-        tried = self._tried()
+        tried = self._tried(self._env.num_envs)
         rewards, success = self._episodes(tried)
         self._improve(tried, -rewards.sum(axis=1))
         self._steps += rewards.size
@@ -121,9 +121,10 @@ class PI2Learner:
             "time/fps": rewards.size / (time.perf_counter() - began),
         }
 
-    def _tried(self) -> NDArray[np.float64]:
-        """What every simulation tries, (N, K, A)."""
-        return self._theta + self._std * self._rng.normal(size=(self._env.num_envs, *self._theta.shape))
+    def _tried(self, count: int, explore: bool = True) -> NDArray[np.float64]:
+        """What `count` simulations try, (N, K, A); all the same where they do not explore."""
+        noise = self._rng.normal(size=(count, *self._theta.shape)) if explore else np.zeros((count, 1, 1))
+        return self._theta + self._std * noise
 
     def _improve(self, tried: NDArray[np.float64], costs: NDArray[np.float64]) -> None:
         """Move towards what cost little, of the new rollouts and the kept ones."""
@@ -136,7 +137,7 @@ class PI2Learner:
 
     def try_out(self, explore: bool = True) -> dict[str, float]:
         """One episode of every simulation from which nothing is learned; its return and success."""
-        rewards, success = self._episodes(self._tried() if explore else np.tile(self._theta, (self._env.num_envs, 1, 1)))
+        rewards, success = self._episodes(self._tried(self._env.num_envs, explore))
         return {"rollout/ep_rew_mean": float(rewards.sum(axis=1).mean()), "rollout/success_rate": float(success.mean())}
 
     def _episodes(self, tried: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
@@ -174,8 +175,7 @@ class PI2Learner:
             self._at = np.zeros(count, int)
         now = np.minimum(self._at, len(self._phi) - 1)
         self._at += 1
-        noise = 0 if deterministic else self._std * self._rng.normal(size=(count, *self._theta.shape))
-        return self._action(now, np.broadcast_to(self._theta + noise, (count, *self._theta.shape)), obs)
+        return self._action(now, self._tried(count, not deterministic), obs)
 
     def reset(self, sims: NDArray[np.bool_] | None = None) -> None:
         """Begin the trajectory anew, in all simulations or in those of a mask (N,)."""

@@ -17,7 +17,7 @@ from gymnasium.vector import VectorEnv
 from numpy.typing import NDArray
 from omegaconf import DictConfig, OmegaConf
 
-from agents.config import load
+from agents.config import load, require
 from agents.dataset import Demonstrations, Writer, dataset_path
 from agents.dataset.layout import Arrays, image_keys
 from agents.dataset.pixels import render
@@ -126,9 +126,7 @@ def place(out: str | Path) -> tuple[str, Path]:
 def main(arguments: Sequence[str]) -> Path:
     """Relabel by overrides; returns the new dataset's folder."""
     config = load("relabel", list(arguments))
-    for name in ("demonstrations", "out"):
-        if OmegaConf.is_missing(config, name):
-            raise InvalidValueError(f"{name} has no default: add {name}=<folder>")
+    require(config, ("demonstrations", "out"), "folder")
     if int(config.num_envs) < 1 or (config.count is not None and int(config.count) < 1):
         raise InvalidValueError(f"num_envs and count must be >= 1, got {config.num_envs} and {config.count}")
     demonstrations = Demonstrations(config.demonstrations)

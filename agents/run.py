@@ -113,8 +113,9 @@ class Run:
     @property
     def config(self) -> DictConfig:
         """The configuration that it goes on with: what it was started with, and the changes with which it was resumed."""
+        config = configuration.read(self.folder / "config.yaml")
         changes = [override for row in self.resumes() for override in row["overrides"]]
-        return configuration.amend(configuration.read(self.folder / "config.yaml"), changes)
+        return configuration.amend(config, changes) if changes else config
 
     def write_json(self, name: str, value: Any) -> Path:
         """Write a JSON file into the folder, whole or not at all."""

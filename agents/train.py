@@ -17,7 +17,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from agents import checkpoint
 from agents import run as runs
-from agents.config import amend, load
+from agents.config import amend, load, require
 from agents.make import make_env, make_learner
 from agents.run import Run
 from agents.show import bar, say
@@ -133,8 +133,7 @@ def _to_board(board: SummaryWriter | None, metrics: dict[str, float], step: int)
 
 
 def _validate(config: DictConfig) -> None:
-    for name in sorted(OmegaConf.missing_keys(config)):
-        raise InvalidValueError(f"{name} has no default: add {name}=<value>")
+    require(config, sorted(OmegaConf.missing_keys(config)))
     for name in ("steps", "num_envs", "checkpoint_every", "keep"):
         if not isinstance(config[name], int) or config[name] < 1:
             raise InvalidValueError(f"{name} must be an integer >= 1, got {config[name]!r}")

@@ -6,12 +6,13 @@ of figures. Tables in the documentation are made from these files by `python -m 
 
 from __future__ import annotations
 
+import argparse
 import json
 import math
 import re
 import shlex
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -25,6 +26,7 @@ from agents.run import write_json
 from assets.errors import InvalidValueError, UnknownNameError
 
 FOLDER = ROOT / "docs" / "results"
+CELLS = Path("outputs/rewards")
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _FILE_KEYS = ("command", "commit", "date", "machine", "versions", "rows")
@@ -388,6 +390,36 @@ def kept(file: Path, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     if not file.is_file():
         write_json(file, make())
     return json.loads(file.read_text())
+
+
+def cell(folder: Path, name: str, seed: int, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """The figures of a name and a seed, metric -> number, at `folder`/<name>/cell-<seed>.json; made where they are missing."""
+    return kept(folder / name / f"cell-{seed}.json", make)
+
+
+def cell_parser(module: str, text: str | None, default: str = "") -> argparse.ArgumentParser:
+    """A command line that asks for cells.
+
+    Args:
+        module: that it calls.
+        text: the module's docstring, of which the first line is shown.
+        default: cells that are made where none is named.
+    """
+    parser = argparse.ArgumentParser(prog=f"python -m {module}", description=(text or "").splitlines()[0])
+    parser.add_argument("--cells", default=default, help=f"names with commas{', all by default' if default else ''}")
+    parser.add_argument("--seeds", default="0", help="with commas")
+    parser.add_argument("--folder", type=Path, default=CELLS, help="of the cells")
+    return parser
+
+
+def asked_for(arguments: argparse.Namespace, known: Iterable[str]) -> Iterator[tuple[str, int]]:
+    """Names and seeds of the cells that such a command line asks for, seed by seed.
+
+    Raises:
+        UnknownNameError: a name that is not known.
+    """
+    names = chosen(arguments.cells, known, "cell")
+    return ((name, int(seed)) for seed in arguments.seeds.split(",") for name in names)
 
 
 def averaged(folder: Path, names: Iterable[str], command: str) -> list[Row]:

@@ -17,11 +17,11 @@ expert's in the same episodes, 1 at most; `hacked_return_gap` is proxy less succ
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,7 @@ from agents.run import write_json
 from agents.show import say
 from agents.vec import SB3VecEnv
 from agents.vec_reward import VecRewardWrapper
-from benchmarks.results import chosen, kept
+from benchmarks.results import asked_for, cell, cell_parser
 from benchmarks.reward_preference import SAC_SETTINGS
 from envs.env import BatchEnv
 from envs.tasks.eye.poster import PosterSearch
@@ -254,18 +254,13 @@ def measured(folder: Path, name: str, seed: int, steps: int) -> dict[str, float]
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.reward_hack", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--cells", default=",".join(ROWS), help="with commas")
-    parser.add_argument("--seeds", default="0", help="with commas")
+    parser = cell_parser("benchmarks.reward_hack", __doc__, ",".join(ROWS))
     parser.add_argument("--steps", type=int, default=10_000, help="of training")
-    parser.add_argument("--folder", type=Path, default=Path("outputs/rewards"))
     arguments = parser.parse_args(argv)
     torch.set_num_threads(1)
-    for seed in map(int, arguments.seeds.split(",")):
-        for name in chosen(arguments.cells, ROWS, "cell"):
-            place = arguments.folder / name / f"cell-{seed}.json"
-            found = kept(place, lambda name=name, seed=seed: measured(arguments.folder, name, seed, arguments.steps))
-            say(f"{name}, seed {seed}: {json.dumps({key: round(value, 3) for key, value in found.items()})}")
+    for name, seed in asked_for(arguments, ROWS):
+        found = cell(arguments.folder, name, seed, partial(measured, arguments.folder, name, seed, arguments.steps))
+        say(f"{name}, seed {seed}: {json.dumps({key: round(value, 3) for key, value in found.items()})}")
     return 0
 
 

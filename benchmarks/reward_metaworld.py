@@ -15,7 +15,6 @@ in which the task was done; the others are measured with them.
 
 from __future__ import annotations
 
-import argparse
 import os
 import subprocess
 import sys
@@ -33,8 +32,9 @@ from agents.provenance import commit, versions
 from agents.report_page import page
 from agents.show import say
 from assets.errors import InvalidValueError
+from benchmarks import results
 from benchmarks.peers import PeerError, default_venv, ensure_venv, missing_library
-from benchmarks.results import chosen, kept
+from benchmarks.results import asked_for, cell_parser
 from rewards import store
 from rewards.card import EXPERT, Footage, card
 
@@ -114,7 +114,7 @@ class Bench:
 
     def cell(self, name: str, seed: int) -> dict[str, float]:
         """Everything measured of a reward with a seed."""
-        return kept(self.folder / name / f"cell-{seed}.json", lambda: self.measured(name, seed))
+        return results.cell(self.folder, name, seed, lambda: self.measured(name, seed))
 
     def measured(self, name: str, seed: int) -> dict[str, float]:
         """The report card; writes the page of seed 0."""
@@ -129,17 +129,13 @@ class Bench:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.reward_metaworld", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--cells", default=",".join(ROWS), help=f"with commas: {', '.join(ROWS)}")
-    parser.add_argument("--seeds", default="0", help="with commas")
-    parser.add_argument("--folder", type=Path, default=Bench.folder)
+    parser = cell_parser("benchmarks.reward_metaworld", __doc__, ",".join(ROWS))
     parser.add_argument("--venv", type=Path, default=None, help="the peers' environment, made when missing")
     arguments = parser.parse_args(argv)
     bench = Bench(arguments.folder, arguments.venv)
-    for name in chosen(arguments.cells, ROWS, "cell"):
-        for seed in map(int, arguments.seeds.split(",")):
-            found = bench.cell(name, seed)
-            say(f"{name}, seed {seed}: tau {found['kendall_tau']:.2f}, success AUROC {found['success_auroc']:.2f}")
+    for name, seed in asked_for(arguments, ROWS):
+        found = bench.cell(name, seed)
+        say(f"{name}, seed {seed}: tau {found['kendall_tau']:.2f}, success AUROC {found['success_auroc']:.2f}")
     return 0
 
 

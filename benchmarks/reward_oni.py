@@ -25,7 +25,6 @@ they come, so that a training is not repeated to the last bit.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -43,8 +42,9 @@ from agents.run import write_json
 from agents.sb3 import SB3Learner
 from agents.show import say, table
 from assets.errors import InvalidValueError
+from benchmarks import results
 from benchmarks.oni_captions import CaptionJudge, captions
-from benchmarks.results import Row, averaged, chosen, kept
+from benchmarks.results import Row, asked_for, averaged, cell_parser
 from envs.env import BatchEnv
 from envs.task import Task, box
 from envs.tasks.arm.place import PlaceCube
@@ -249,7 +249,7 @@ def cell(folder: Path, name: str, seed: int, training: Training) -> dict[str, fl
         write_json(folder / name / f"curve-{seed}.json", curve)
         return found
 
-    return kept(folder / name / f"cell-{seed}.json", make)
+    return results.cell(folder, name, seed, make)
 
 
 def counted(rows: Sequence[Row]) -> list[Row]:
@@ -264,16 +264,11 @@ def counted(rows: Sequence[Row]) -> list[Row]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.reward_oni", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--cells", default="", help=f"with commas: {', '.join(ROWS)}")
-    parser.add_argument("--seeds", default="0", help="with commas")
-    parser.add_argument("--folder", type=Path, default=Path("outputs/rewards"))
-    arguments = parser.parse_args(argv)
+    arguments = cell_parser("benchmarks.reward_oni", __doc__).parse_args(argv)
     torch.set_num_threads(1)
-    for seed in map(int, arguments.seeds.split(",")):
-        for name in chosen(arguments.cells, ROWS, "cell"):
-            found = cell(arguments.folder, name, seed, Training())
-            say(f"{name}, seed {seed}: {', '.join(f'{key} {value:.2f}' for key, value in found.items())}")
+    for name, seed in asked_for(arguments, ROWS):
+        found = cell(arguments.folder, name, seed, Training())
+        say(f"{name}, seed {seed}: {', '.join(f'{key} {value:.2f}' for key, value in found.items())}")
     rows = averaged(arguments.folder, ROWS, "python -m benchmarks.reward_oni --cells oni/sparse")
     rows += counted(rows)
     table(("", "metric", "value", "low", "high"), [(r.name, r.metric, r.value, r.low, r.high) for r in rows])

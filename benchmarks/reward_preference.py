@@ -22,11 +22,11 @@ reward. `success_ratio_to_oracle` is the quotient of both, at the end of the epi
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +43,7 @@ from agents.run import write_json
 from agents.show import say
 from agents.vec import SB3VecEnv
 from agents.vec_reward import VecRewardWrapper
-from benchmarks.results import chosen, kept
+from benchmarks.results import asked_for, cell, cell_parser, kept
 from perception.vlm.cached import Cached
 from perception.vlm.judge import Judge
 from perception.vlm.tiny import TinyChat
@@ -318,17 +318,11 @@ def measured(folder: Path, name: str, seed: int, size: Size) -> dict[str, float]
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.reward_preference", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--cells", default=",".join(ROWS), help="with commas")
-    parser.add_argument("--seeds", default="0", help="with commas")
-    parser.add_argument("--folder", type=Path, default=Path("outputs/rewards"))
-    arguments = parser.parse_args(argv)
+    arguments = cell_parser("benchmarks.reward_preference", __doc__, ",".join(ROWS)).parse_args(argv)
     torch.set_num_threads(1)
-    for seed in map(int, arguments.seeds.split(",")):
-        for name in chosen(arguments.cells, ROWS, "cell"):
-            place = arguments.folder / name / f"cell-{seed}.json"
-            found = kept(place, lambda name=name, seed=seed: measured(arguments.folder, name, seed, Size()))
-            say(f"{name}, seed {seed}: {json.dumps({key: round(value, 3) for key, value in found.items()})}")
+    for name, seed in asked_for(arguments, ROWS):
+        found = cell(arguments.folder, name, seed, partial(measured, arguments.folder, name, seed, Size()))
+        say(f"{name}, seed {seed}: {json.dumps({key: round(value, 3) for key, value in found.items()})}")
     return 0
 
 

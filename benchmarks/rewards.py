@@ -23,7 +23,6 @@ Cells of further rewards come from other modules of this folder; `OTHERS` names 
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -44,7 +43,7 @@ from agents.report_page import page
 from agents.run import write_json
 from agents.show import say, table
 from benchmarks import results
-from benchmarks.results import Row, chosen, kept
+from benchmarks.results import Row, asked_for, cell_parser, kept
 from benchmarks.reward_oni import counted
 from rewards.base import OfFrames, WeightedSum
 from rewards.card import Footage, card
@@ -108,7 +107,7 @@ class Bench:
 
     def cell(self, name: str, seed: int) -> dict[str, float]:
         """Everything measured of a reward with a seed."""
-        return kept(self.folder / name / f"cell-{seed}.json", lambda: self.measured(name, seed))
+        return results.cell(self.folder, name, seed, lambda: self.measured(name, seed))
 
     def measured(self, name: str, seed: int) -> dict[str, float]:
         """Report card, steps, and an agent that is paid by it; writes the page of seed 0."""
@@ -251,18 +250,13 @@ def publish(folder: Path, argv: Sequence[str] | None, rows: list[Row]) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.rewards", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--cells", default="", help=f"with commas: {', '.join(MODELS)}")
-    parser.add_argument("--seeds", default="0", help="with commas")
-    parser.add_argument("--folder", type=Path, default=Bench.folder)
+    parser = cell_parser("benchmarks.rewards", __doc__)
     parser.add_argument("--publish", action="store_true", help="write docs/results/rewards.json and docs/rewards/")
     arguments = parser.parse_args(argv)
     bench = Bench(arguments.folder)
-    names = chosen(arguments.cells, MODELS, "cell")
-    for seed in map(int, arguments.seeds.split(",")):
-        for name in names:
-            found = bench.cell(name, seed)
-            say(f"{name}, seed {seed}: tau {found['kendall_tau']:.2f}, policy {found['policy_success']:.0%}")
+    for name, seed in asked_for(arguments, MODELS):
+        found = bench.cell(name, seed)
+        say(f"{name}, seed {seed}: tau {found['kendall_tau']:.2f}, policy {found['policy_success']:.0%}")
     rows = gathered(arguments.folder)
     table(("reward", "seeds", "figures"), short(rows))
     if arguments.publish:

@@ -95,6 +95,9 @@ class BatchReplay(gym.vector.VectorEnv[Arrays, NDArray[Any], NDArray[Any]]):
         target: "recorded" follows what the demonstrator looked for, "any" draws one of the things around, as in EyeRobot's
             visual search, "none" knows no target.
         latency: frames by which the picture is older than what is felt.
+        edges: share of episodes, in [0, 1), that begin in the first frame or in the last one that leaves a whole episode, half
+            of it each; the rest begin anywhere between, as all do in EyeRobot, where what comes first and last in a
+            demonstration is hardly ever seen.
         resolution, fovs, projection: of the eye's pyramid, as for `envs.eye.Eye`.
         cameras: names of cameras that were recorded beside the panoramas, to be observed instead of the pyramid.
         actions: "box", "directions_9" or "directions_25".
@@ -122,6 +125,7 @@ class BatchReplay(gym.vector.VectorEnv[Arrays, NDArray[Any], NDArray[Any]]):
         chunk: int = 30,
         target: str = "recorded",
         latency: int = 0,
+        edges: float = 0.0,
         resolution: int = 40,
         fovs: Sequence[float] = FOVEAL_PYRAMID,
         projection: str = "pinhole",
@@ -136,10 +140,11 @@ class BatchReplay(gym.vector.VectorEnv[Arrays, NDArray[Any], NDArray[Any]]):
         autoreset_mode: str | AutoresetMode = AutoresetMode.SAME_STEP,
         first_index: int = 0,
     ) -> None:
-        _check(num_envs, max_episode_steps, pause, chunk, latency, smoothing, target, projection)
+        _check(num_envs, max_episode_steps, pause, chunk, latency, edges, smoothing, target, projection)
         self._recordings, self.rate = _open(recordings)
         self.num_envs, self.max_episode_steps = num_envs, max_episode_steps
-        self._pause, self._chunk, self._latency, self._smoothing, self._target = pause, chunk, latency, smoothing, target
+        self._pause, self._chunk, self._latency, self._edges = pause, chunk, latency, edges
+        self._smoothing, self._target = smoothing, target
         self.control_dt = PER_STEP / self.rate
         self._limits = np.radians([azimuth, elevation])
         self._turns = None if actions == "box" else np.radians(turns(actions))
@@ -361,6 +366,7 @@ class BatchReplay(gym.vector.VectorEnv[Arrays, NDArray[Any], NDArray[Any]]):
     def _restart(self, ids: NDArray[np.intp], options: Mapping[str, Any]) -> None:
         draw = self._streams.of(ids)
         share, where, sight = draw.uniform(0, 1), draw.uniform(0, 1), draw.uniform(0, 1)
+        where = np.clip((where - self._edges / 2) / (1 - self._edges), 0, 1)
         start: Arrays = {
             "episode": (share * len(self._recordings)).astype(int),
             "frame": np.zeros(len(ids), int),
@@ -378,7 +384,7 @@ class BatchReplay(gym.vector.VectorEnv[Arrays, NDArray[Any], NDArray[Any]]):
             recording = self._recordings[int(start["episode"][k])]
             room = max(1, len(recording) - PER_STEP * max(0, self.max_episode_steps - self._pause))
             if "frame" not in options:
-                start["frame"][k] = int(where[k] * room)
+                start["frame"][k] = min(int(where[k] * room), room - 1)
             if not 0 <= start["frame"][k] < len(recording):
                 raise InvalidValueError(f"frame must be in [0, {len(recording)}), got {start['frame'][k]}")
             if self._target == "any" and "sight" not in options:
@@ -544,16 +550,18 @@ def _read(folder: str | Path) -> Recordings:
 
 
 def _check(
-    num_envs: int, steps: int, pause: int, chunk: int, latency: int, smoothing: float, target: str, projection: str
-) -> None:
+    num_envs: int, steps: int, pause: int, chunk: int, latency: int, edges: float, smoothing: float, target: str,
+    projection: str,
+) -> None:  # fmt: skip
     for name, value, least in (
         ("num_envs", num_envs, 1), ("max_episode_steps", steps, 1), ("pause", pause, 0), ("chunk", chunk, 0),
         ("latency", latency, 0),
     ):  # fmt: skip
         if value < least:
             raise InvalidValueError(f"{name} must be >= {least}, got {value}")
-    if not 0 <= smoothing < 1:
-        raise InvalidValueError(f"smoothing must be in [0, 1), got {smoothing}")
+    for name, share in (("smoothing", smoothing), ("edges", edges)):
+        if not 0 <= share < 1:
+            raise InvalidValueError(f"{name} must be in [0, 1), got {share}")
     if target not in TARGETS:
         raise UnknownNameError("target", target, TARGETS)
     if projection not in PROJECTIONS:

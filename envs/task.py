@@ -101,3 +101,14 @@ def box(size: int, limit: float = 10.0) -> spaces.Box:
     The default holds joint angles (rad), positions on a table (m) and velocities of an arm (rad/s) with room to spare.
     """
     return spaces.Box(-limit, limit, (size,), np.float32)
+
+
+def climb(tier: NDArray[np.float64], reached: Sequence[NDArray[np.bool_]]) -> None:
+    """Raise how far a job has come to the highest of its tiers that is reached now; it never falls.
+
+    Args:
+        tier: (N, 1) highest tier so far, changed in place; 0 for none.
+        reached: (N,) each, from the first tier to the last.
+    """
+    for number, there in enumerate(reached, start=1):
+        np.maximum(tier[:, 0], number * there, out=tier[:, 0])

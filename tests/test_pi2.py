@@ -99,7 +99,7 @@ def test_bumps_add_up_and_mirror(length: int, count: int) -> None:
 
 def test_exploration_is_as_large_as_it_says_and_lasts() -> None:
     agent = PI2Learner(Dots(4000), noise=0.1, bases=20)
-    tried = agent._tried()
+    tried = agent._tried(4000)
     np.testing.assert_allclose(tried.std(axis=0), 0.1, rtol=0.1)
     pushed = agent._action(np.full(4000, 7), tried, {}), agent._action(np.full(4000, 8), tried, {})
     assert np.corrcoef(pushed[0][:, 0], pushed[1][:, 0])[0, 1] > 0.2  # neighbours share bumps

@@ -18,7 +18,7 @@ from envs.physics import Ids, Physics
 from envs.render import View
 from envs.scene import Scene
 from envs.streams import Draw
-from envs.task import State, Task, box
+from envs.task import State, Task, box, climb
 from rewards.base import WeightedSum
 from rewards.verifiable import Effort, Proximity
 
@@ -134,11 +134,10 @@ class PlaceCube(Task):
 
     def advance(self, physics: Physics, dt: float) -> None:
         """Remember how far the job has come: a quarter each for reached, lifted, over the block, done."""
-        found, tier = self._found(physics), physics.memory("tier")
+        found = self._found(physics)
         lifted = found["held"] & (found["cube"][:, 2] > CUBE + LIFTED)
         tiers = (found["distance"] < NEAR, lifted, lifted & found["over"], self.success(found))
-        for number, reached in enumerate(tiers, start=1):
-            np.maximum(tier[:, 0], number * reached, out=tier[:, 0])
+        climb(physics.memory("tier"), tiers)
 
     def _found(self, physics: Physics) -> dict[str, NDArray[Any]]:
         """Where tool, cube and its place are (m), and how they stand to one another."""

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from envs.physics import Ids, Physics
 from envs.scene import Scene
 from envs.streams import Draw
-from envs.task import State
+from envs.task import State, climb
 from envs.tasks.eye.panorama import Panorama, approach
 from envs.tasks.eye.pick import bring, fetch, gripped, missing
 from envs.upright import turned, yaw_of
@@ -89,8 +89,7 @@ class PickPlace(Panorama):
         over = (np.linalg.norm(found["in_goal"][:, :2], axis=1) < 0.06) & found["held"]
         tiers = (found["distance"] < 0.04, found["held"] & (found["thing"][:, 2] > LIFTED), over, self.success(found))
         tier = physics.memory("tier")
-        for number, reached in enumerate(tiers, start=1):
-            np.maximum(tier[:, 0], number * reached, out=tier[:, 0])
+        climb(tier, tiers)
         left = physics.memory("left")
         step = np.clip(left[:, 0], -SPEED * dt, SPEED * dt) * (tier[:, 0] >= 2)
         left[:, 0] -= step
