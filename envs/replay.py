@@ -44,7 +44,8 @@ from perception.text import EMBEDDING_SIZE, embed
 
 Arrays = dict[str, NDArray[Any]]
 
-TARGETS = ("recorded", "any", "none")
+TARGETS = ("recorded", "any", "mixed", "none")
+_WANTED = -1  # the number, in place of a thing's, of what the demonstrator looked for
 # Directions of the discrete action spaces, (left, up), and the steps in degrees that each can have.
 _COMPASS = np.array([[np.cos(a), np.sin(a)] for a in np.arange(8) * np.pi / 4]).round(12)
 _COMPASS = np.sign(_COMPASS) * (np.abs(_COMPASS) > 1e-6)
@@ -93,7 +94,7 @@ class BatchReplay(gym.vector.VectorEnv[Arrays, NDArray[Any], NDArray[Any]]):
         pause: steps at its beginning in which the world stands still.
         chunk: rows of the arm's next moves in the info; 0 for none.
         target: "recorded" follows what the demonstrator looked for, "any" draws one of the things around, as in EyeRobot's
-            visual search, "none" knows no target.
+            visual search, "mixed" does either, in half of the episodes each, "none" knows no target.
         latency: frames by which the picture is older than what is felt.
         edges: share of episodes, in [0, 1), that begin in the first frame or in the last one that leaves a whole episode, half
             of it each; the rest begin anywhere between, as all do in EyeRobot, where what comes first and last in a
@@ -165,7 +166,7 @@ class BatchReplay(gym.vector.VectorEnv[Arrays, NDArray[Any], NDArray[Any]]):
         self._episode, self._frame, self._steps = (np.zeros(num_envs, int) for _ in range(3))
         self._gaze, self._last, self._explored = (np.zeros((num_envs, 2)) for _ in range(3))
         self._held, self._pending = np.zeros(num_envs), np.zeros(num_envs, bool)
-        self._sight = np.zeros(num_envs, int)  # which of `sights` is asked for, with target="any"
+        self._sight = np.full(num_envs, _WANTED)  # which of `sights` is asked for
         self._films: list[tuple[int, Film] | None] = [None] * num_envs
         self._start: Arrays = {}
         self._obs: Arrays | None = None
@@ -332,10 +333,11 @@ class BatchReplay(gym.vector.VectorEnv[Arrays, NDArray[Any], NDArray[Any]]):
 
     def _find_sights(self) -> tuple[str, ...]:
         found = {c.removeprefix(SIGHT): None for r in self._recordings for c in r.columns if c.startswith(SIGHT)}
-        if self._target == "any" and not found:
-            raise InvalidValueError(f"target='any' needs recorded directions of things, columns '{SIGHT}<phrase>'")
-        if self._target == "recorded" and any("target_direction" not in r.columns for r in self._recordings):
-            raise InvalidValueError("target='recorded' needs the column 'target_direction'; take target='none' without it")
+        needed = f"target={self._target!r} needs"
+        if self._target in ("any", "mixed") and not found:
+            raise InvalidValueError(f"{needed} recorded directions of things, columns '{SIGHT}<phrase>'")
+        if self._target in ("recorded", "mixed") and any("target_direction" not in r.columns for r in self._recordings):
+            raise InvalidValueError(f"{needed} the column 'target_direction'; take target='none' without it")
         return tuple(sorted(found))
 
     @cached_property
@@ -371,7 +373,7 @@ class BatchReplay(gym.vector.VectorEnv[Arrays, NDArray[Any], NDArray[Any]]):
             "episode": (share * len(self._recordings)).astype(int),
             "frame": np.zeros(len(ids), int),
             "gaze": first_gaze(draw),
-            "sight": np.zeros(len(ids), int),
+            "sight": np.full(len(ids), _WANTED),
         }
         chosen = ("episode", "frame", "gaze", "sight")
         for key, value in options.items():
@@ -380,6 +382,8 @@ class BatchReplay(gym.vector.VectorEnv[Arrays, NDArray[Any], NDArray[Any]]):
             start[key] = np.broadcast_to(np.asarray(value, start[key].dtype), start[key].shape).copy()
         if start["episode"].min() < 0 or start["episode"].max() >= len(self._recordings):
             raise InvalidValueError(f"episode must be in [0, {len(self._recordings)}), got {start['episode'].tolist()}")
+        if start["sight"].min() < _WANTED or start["sight"].max() >= len(self._sights):
+            raise InvalidValueError(f"sight must be in [{_WANTED}, {len(self._sights)}), got {start['sight'].tolist()}")
         for k in range(len(ids)):
             recording = self._recordings[int(start["episode"][k])]
             room = max(1, len(recording) - PER_STEP * max(0, self.max_episode_steps - self._pause))
@@ -387,7 +391,7 @@ class BatchReplay(gym.vector.VectorEnv[Arrays, NDArray[Any], NDArray[Any]]):
                 start["frame"][k] = min(int(where[k] * room), room - 1)
             if not 0 <= start["frame"][k] < len(recording):
                 raise InvalidValueError(f"frame must be in [0, {len(recording)}), got {start['frame'][k]}")
-            if self._target == "any" and "sight" not in options:
+            if "sight" not in options:
                 start["sight"][k] = self._draw_sight(recording, int(start["frame"][k]), sight[k])
         self._sight[ids] = start["sight"]
         self._episode[ids], self._frame[ids], self._steps[ids] = start["episode"], start["frame"], 0
@@ -397,8 +401,10 @@ class BatchReplay(gym.vector.VectorEnv[Arrays, NDArray[Any], NDArray[Any]]):
             self._start.setdefault(key, np.zeros((self.num_envs, *value.shape[1:]), value.dtype))[ids] = value
 
     def _draw_sight(self, recording: Recording, frame: int, share: float) -> int:
-        """Number of one of the things that are there, by a share in [0, 1)."""
-        columns = recording.columns
+        """Number of one of the things that are there, or of what the demonstrator looked for, by a share in [0, 1)."""
+        if self._target in ("recorded", "none") or (self._target == "mixed" and share < 0.5):
+            return _WANTED
+        share, columns = 2 * share - 1 if self._target == "mixed" else share, recording.columns
         there = [
             number for number, name in enumerate(self._sights)
             if SIGHT + name in columns and np.isfinite(columns[SIGHT + name][frame, 0])
@@ -406,16 +412,16 @@ class BatchReplay(gym.vector.VectorEnv[Arrays, NDArray[Any], NDArray[Any]]):
         return there[int(share * len(there))]
 
     def _asked(self, i: int) -> str | None:
-        """What is asked for, where things are asked for."""
-        return self._sights[self._sight[i]] if self._target == "any" else None
+        """The thing that is asked for; None where the demonstrator's instruction is."""
+        return None if self._sight[i] == _WANTED else self._sights[self._sight[i]]
 
     def _targets(self) -> NDArray[np.float64]:
         """Directions of the targets, (N, 2) rad; NaN where there is none."""
         out = np.full((self.num_envs, 2), np.nan)
         for i in range(self.num_envs):
             columns = self._recordings[self._episode[i]].columns
-            name = "target_direction" if self._target == "recorded" else f"{SIGHT}{self._asked(i)}"
-            if name in columns:
+            name = "target_direction" if (thing := self._asked(i)) is None else f"{SIGHT}{thing}"
+            if name in columns and self._target != "none":
                 out[i] = columns[name][self._frame[i]]
         return out
 
@@ -447,9 +453,9 @@ class BatchReplay(gym.vector.VectorEnv[Arrays, NDArray[Any], NDArray[Any]]):
         return np.stack([self._recordings[e].columns[column][f] for e, f in pairs])
 
     def _instructions(self) -> list[str]:
-        if self._target == "any":
-            return [f"find {self._asked(i)}" for i in range(self.num_envs)]
-        return [self._recordings[e].instruction for e in self._episode]
+        things = [self._asked(i) for i in range(self.num_envs)]
+        own = (self._recordings[e].instruction for e in self._episode)
+        return [task if thing is None else f"find {thing}" for thing, task in zip(things, own, strict=True)]
 
     def _copy(self) -> Arrays:
         return {key: value.copy() for key, value in (self._obs or {}).items()}

@@ -178,6 +178,35 @@ def test_search_asks_for_what_is_there() -> None:
     assert set(info["instruction"]) == {"find the pink eraser"}
 
 
+def test_mixed_search_asks_for_a_thing_or_what_the_task_asks_for() -> None:
+    env = BatchReplay(FOLDER, 64, resolution=4, target="mixed", chunk=0)
+    _, info = env.reset(seed=0)
+    told = [str(text) for text in info["instruction"]]
+    things = np.array([text.startswith("find ") for text in told])
+    assert 16 < things.sum() < 48
+    assert len(set(told)) > 4
+    wanted = BatchReplay(FOLDER, 64, resolution=4, chunk=0)
+    start = {key: info["state"][key] for key in ("episode", "frame", "gaze")}
+    _, own = wanted.reset(seed=0, options=start)
+    assert set(np.array(told)[~things]) == set(own["instruction"])
+    same = np.isclose(info["state"]["gaze_error"], own["state"]["gaze_error"])
+    assert same[~things].all()
+    assert not same[things].all()
+
+
+def test_a_share_of_the_episodes_begins_at_the_edges() -> None:
+    frames = {}
+    for edges in (0.0, 0.5):
+        env = BatchReplay(FOLDER, 64, resolution=4, chunk=0, edges=edges, max_episode_steps=40)
+        frames[edges] = env.reset(seed=0)[1]["state"]["frame"]
+    first, last = (frames[0.5] == 0).mean(), (frames[0.5] >= frames[0.5].max() - 1).mean()
+    assert 0.12 < first < 0.4
+    assert last > 0.05  # recordings are of different lengths
+    assert (frames[0.0] == 0).mean() < 0.05
+    with pytest.raises(InvalidValueError, match=r"edges must be in \[0, 1\), got 1"):
+        BatchReplay(FOLDER, 1, edges=1.0)
+
+
 def test_the_guide_finds_everything_and_tells_nothing_of_what_is_out_of_sight() -> None:
     env = BatchReplay(
         FOLDER, 64, resolution=4, target="any", chunk=0, pause=100, actions="directions_25", autoreset_mode="disabled"
