@@ -36,6 +36,7 @@ from agents.base import Observation
 from agents.chunk import ChunkBuffer
 from agents.device import place
 from agents.extractor import image_keys
+from agents.glance import Glance
 from agents.parallel import Group
 from agents.scales import Scales
 from assets.errors import InvalidValueError, UnknownNameError
@@ -44,6 +45,7 @@ from rewards.chunks import joint_reward, path_reward
 
 REWARDS = ("path", "joint", "env")
 GAZES = ("learned", "frozen", "random", "fixed", "oracle")
+HANDS: dict[str, type[nn.Module]] = {"joints": fort.HandNet, "glance": Glance}
 # A fixed gaze: straight ahead, down to the table; rad.
 AHEAD_GAZE = np.radians([0.0, -15.0])
 # How many rows of a chunk ahead the arm is steered: the servos lag by about one step.
@@ -103,6 +105,7 @@ class BCRLLearner:
             (straight ahead, 15 degrees down), "oracle" (to the recorded target). All but the first leave the eye unlearned.
         reward: "path" and "joint" of the hand's predictions, or "env".
         hand: whether there is a hand to train.
+        hand_net: "joints", EyeRobot's, a token for each of its moves; or "glance", `agents.glance`, for few demonstrations.
         start: run folder or checkpoint to begin the networks from.
         start_hand: whether the hand too begins from that checkpoint's eye, as far as they are alike.
         chunk: rows of the arm's next moves.
@@ -116,6 +119,7 @@ class BCRLLearner:
         entropy, final_entropy: weights of the policy's entropy, before and at the end of the fall.
         epochs: of every rollout.
         minibatches: of the eye, in an epoch; of whole episodes.
+        hand_epochs: those of the hand, where they are to be others.
         hand_batch: steps of a minibatch of the hand.
         target_kl: mean divergence at which the eye's epochs end.
         reward_scale: rewards are multiplied by it; a path's are metres.
@@ -136,14 +140,15 @@ class BCRLLearner:
     def __init__(
         self, env: VectorEnv[Any, Any, Any], seed: int = 0, device: str = "auto", threads: int = 0,
         size: str | Mapping[str, Any] = "small", encoder: str = "patches", gaze: str = "learned", reward: str = "path",
-        hand: bool = True, start: str | Path | None = None, start_hand: bool = True, chunk: int = 30, eye_rate: float = 1e-3,
-        hand_rate: float = 3e-3, warmup_steps: int = 5000, decay_steps: int = 0, total_steps: int = 0, gamma: float = 0.9,
-        lam: float = 0.9, clip: float = 0.2, value_weight: float = 0.5, imitate: float = 0.0, entropy: float = 0.01,
-        final_entropy: float = 0.003, epochs: int = 4, minibatches: int = 4, hand_batch: int = 64, target_kl: float = 0.02,
-        reward_scale: float = 3.0, augment: float = 0.5, dropout: float = 0.1, half: bool = False, wait: int = 30,
-        eye_from: int = 0, eye_at: Sequence[float] | None = None,
+        hand: bool = True, hand_net: str = "joints", start: str | Path | None = None, start_hand: bool = True,
+        chunk: int = 30, eye_rate: float = 1e-3, hand_rate: float = 3e-3, warmup_steps: int = 5000, decay_steps: int = 0,
+        total_steps: int = 0, gamma: float = 0.9, lam: float = 0.9, clip: float = 0.2, value_weight: float = 0.5,
+        imitate: float = 0.0, entropy: float = 0.01, final_entropy: float = 0.003, epochs: int = 4, minibatches: int = 4,
+        hand_epochs: int | None = None, hand_batch: int = 64, target_kl: float = 0.02, reward_scale: float = 3.0,
+        augment: float = 0.5, dropout: float = 0.1, half: bool = False, wait: int = 30, eye_from: int = 0,
+        eye_at: Sequence[float] | None = None,
     ) -> None:  # fmt: skip
-        for name, value, known in (("gaze", gaze, GAZES), ("reward", reward, REWARDS)):
+        for name, value, known in (("gaze", gaze, GAZES), ("reward", reward, REWARDS), ("hand_net", hand_net, HANDS)):
             if value not in known:
                 raise UnknownNameError(name, value, known)
         inner: Any = env.unwrapped
@@ -155,6 +160,8 @@ class BCRLLearner:
             raise InvalidValueError(f"wait must be >= 0 steps, got {wait}")
         if hand_batch < 1:
             raise InvalidValueError(f"hand_batch must be >= 1 step, got {hand_batch}")
+        if hand_epochs is not None and hand_epochs < 1:
+            raise InvalidValueError(f"hand_epochs must be >= 1, got {hand_epochs}")
         if epochs < 1 or not 1 <= minibatches <= env.num_envs:
             raise InvalidValueError(
                 f"epochs must be >= 1 and minibatches in [1, {env.num_envs}], got {epochs} and {minibatches}"
@@ -184,6 +191,7 @@ class BCRLLearner:
             encoder,
             seed,
             None if self._eye_at is None else float(self._eye_at[2]),
+            HANDS[hand_net],
         )
         self.scales = Scales(felt, self._dof)
         self.scales.fit(inner.columns("joints"), inner.columns("opening"), chunk)
@@ -200,6 +208,7 @@ class BCRLLearner:
         self._gamma, self._lam, self._clip, self._value_weight = gamma, lam, clip, value_weight
         self._entropies = entropy, final_entropy
         self._epochs, self._minibatches, self._hand_batch = epochs, minibatches, hand_batch
+        self._hand_epochs = epochs if hand_epochs is None else hand_epochs
         self._target_kl, self._scale = target_kl, reward_scale
         self._imitate = imitate
         self._half, self._dropout, self._wait, self._eye_from = half, dropout, wait, eye_from
@@ -329,13 +338,13 @@ class BCRLLearner:
         self._set_rates()
         told: dict[str, list[float]] = {}
         eye_goes_on = self._gaze == "learned"
-        for _ in range(self._epochs):
+        for epoch in range(max(self._epochs, self._hand_epochs)):
             for chosen in torch.randperm(len(advantage), generator=self._rng).chunk(self._minibatches):
-                if eye_goes_on:
+                if eye_goes_on and epoch < self._epochs:
                     found = self.eye_update(rollout, chosen.to(self.device), advantage, returns)
                     eye_goes_on = found["train/kl"] <= self._target_kl
                     _note(told, found)
-            for steps in self._lessons(rollout):
+            for steps in self._lessons(rollout) if epoch < self._hand_epochs else ():
                 _note(told, self.hand_update(rollout, steps))
         return {name: float(np.mean(values)) for name, values in told.items()}
 
@@ -533,8 +542,9 @@ class BCRLLearner:
         saved = checkpoint.to_tensors(checkpoint.load_last(place)[1]["learner"]["policy"]["eye"])
         _load(self.eye, saved, "eye")
         if with_hand:
-            shared = {k: v for k, v in saved.items() if k.startswith(("encoder.", "tokens.", "blocks."))}
-            self.hand.load_state_dict({**self.hand.state_dict(), **shared})
+            ours = self.hand.state_dict()
+            shared = {k: v for k, v in saved.items() if k in ours and k.startswith(("encoder.", "tokens.", "blocks."))}
+            self.hand.load_state_dict({**ours, **shared})
 
 
 @dataclass

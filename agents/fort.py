@@ -19,7 +19,7 @@ it in one go give the same numbers, and the first ratio of an update by proximal
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, cast
 
@@ -282,10 +282,7 @@ class Tokens(nn.Module):
 
     def forward(self, gaze: torch.Tensor, felt: torch.Tensor, words: torch.Tensor) -> list[torch.Tensor]:
         """Gaze (B, 2) rad, felt (B, F), words (B, W) -> gaze, target and proprio tokens, (B, width) each."""
-        azimuth, elevation = gaze.unbind(-1)
-        cos = elevation.cos()
-        ahead = torch.stack([cos * azimuth.cos(), cos * azimuth.sin(), elevation.sin()], dim=-1)
-        return [self.gaze(ahead), self.target(words), self.proprio(felt)]
+        return [self.gaze(ahead(gaze)), self.target(words), self.proprio(felt)]
 
 
 @dataclass
@@ -406,31 +403,34 @@ class EyeNet(nn.Module):
         return logits.unflatten(0, (batch, length)), values.unflatten(0, (batch, length))
 
 
-class Reach(nn.Module):
-    """A token of where the tool is beside the line of sight: what is missing between the hand and what the eye looks at.
+def ahead(gaze: torch.Tensor) -> torch.Tensor:
+    """Unit vectors (..., 3) of azimuths and elevations (..., 2), rad, along the arm's axes."""
+    azimuth, elevation = gaze.unbind(-1)
+    cos = elevation.cos()
+    return torch.stack([cos * azimuth.cos(), cos * azimuth.sin(), elevation.sin()], dim=-1)
 
-    The tool's azimuth, elevation and level distance from the eye, less those of the point in which the line of sight meets the
-    table, each also as tanh(5 x) and tanh(20 x): centimetres count near that point, decimetres far from it.
+
+def reach(gaze: torch.Tensor, tool: torch.Tensor, height: float) -> torch.Tensor:
+    """Where the tool is beside the line of sight: what is missing between the hand and what the eye looks at.
+
+    The tool's azimuth, elevation and level distance from the eye, then the same less those of the point in which the line of
+    sight meets the table, x, and tanh(5 x) and tanh(20 x): centimetres count near that point, decimetres far from it.
 
     Args:
-        width: of the token.
+        gaze: (B, 2) azimuth and elevation, rad.
+        tool: (B, 3) from the eye, m, along the arm's axes.
         height: of the eye above the table, m.
+
+    Returns:
+        (B, 12).
     """
-
-    def __init__(self, width: int, height: float) -> None:
-        super().__init__()
-        self.height = height
-        self.mix = nn.Sequential(nn.Linear(12, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
-
-    def forward(self, gaze: torch.Tensor, tool: torch.Tensor) -> torch.Tensor:
-        """Gaze (B, 2) rad and tool (B, 3) m from the eye: (B, width)."""
-        azimuth, elevation = gaze.unbind(-1)
-        x, y, z = tool.unbind(-1)
-        away = torch.hypot(x, y)
-        table = self.height / torch.tan((-elevation).clamp(min=_LEVEL))
-        there = torch.stack([torch.atan2(y, x), torch.atan2(z, away), away], dim=-1)
-        missing = there - torch.stack([azimuth, elevation, table], dim=-1)
-        return self.mix(torch.cat([there, missing, (5 * missing).tanh(), (20 * missing).tanh()], dim=-1))
+    azimuth, elevation = gaze.unbind(-1)
+    x, y, z = tool.unbind(-1)
+    away = torch.hypot(x, y)
+    table = height / torch.tan((-elevation).clamp(min=_LEVEL))
+    there = torch.stack([torch.atan2(y, x), torch.atan2(z, away), away], dim=-1)
+    missing = there - torch.stack([azimuth, elevation, table], dim=-1)
+    return torch.cat([there, missing, (5 * missing).tanh(), (20 * missing).tanh()], dim=-1)
 
 
 class HandNet(nn.Module):
@@ -449,7 +449,9 @@ class HandNet(nn.Module):
         super().__init__()
         self.encoder, self.size, self.chunk = encoder, size, chunk
         self.tokens = Tokens(felt, words, size.width)
-        self.reach = None if height is None else Reach(size.width, height)
+        self.height = height
+        if height is not None:
+            self.reach = nn.Sequential(nn.Linear(12, 4 * size.width), nn.GELU(), nn.Linear(4 * size.width, size.width))
         self.joint = nn.Parameter(torch.randn(chunk, size.width) * 0.02)
         self.blocks = Blocks(size)
         self.out = _head(size.width, outputs, 0.1)
@@ -457,8 +459,8 @@ class HandNet(nn.Module):
     def forward(self, seen: Seen) -> torch.Tensor:
         """(B, chunk, outputs) of observations (B,); slot k is read from joint token k."""
         tokens = self.tokens(seen.gaze, seen.felt, seen.words)
-        if self.reach is not None:
-            tokens.append(self.reach(seen.gaze, seen.tool))
+        if self.height is not None:
+            tokens.append(self.reach(reach(seen.gaze, seen.tool, self.height)))
         batch, known = len(seen.gaze), len(tokens)
         x = torch.cat([torch.stack(tokens, dim=1), self.joint.expand(batch, -1, -1)], dim=1)
         images = self.encoder(seen.images, seen.words)
@@ -494,8 +496,8 @@ def _times(batch: int, length: int, began: torch.Tensor | None, device: Any) -> 
 
 def make(
     observation: Mapping[str, Any], felt: int, turns: int, chunk: int, outputs: int, size: Size, fovs: Sequence[float],
-    encoder: str = "patches", seed: int = 0, height: float | None = None,
-) -> tuple[EyeNet, HandNet]:  # fmt: skip
+    encoder: str = "patches", seed: int = 0, height: float | None = None, hand: Callable[..., nn.Module] = HandNet,
+) -> tuple[EyeNet, nn.Module]:  # fmt: skip
     """The eye and the hand, each with an encoder of its own.
 
     Args:
@@ -509,6 +511,7 @@ def make(
         encoder: "patches", or folder or name of a frozen vision transformer.
         seed: of the initial weights.
         height: of the eye above the table, m, if the hand is to know where the tool is beside the line of sight.
+        hand: its network, made with the arguments of `HandNet`.
     """
     words, sizes = observation["target"].shape[0], {s.shape for s in observation.values() if len(s.shape) == 3}
     if len(sizes) != 1:
@@ -522,4 +525,4 @@ def make(
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return EyeNet(encode(), felt, words, turns, size), HandNet(encode(), felt, words, chunk, outputs, size, height)
+        return EyeNet(encode(), felt, words, turns, size), hand(encode(), felt, words, chunk, outputs, size, height)

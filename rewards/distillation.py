@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import OrderedDict
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -73,6 +73,8 @@ class Distillation:
 class Distiller(ABC):
     """What rewards share that train a network on all labels so far whenever some arrive.
 
+    A key's features are always the same: what the network says of it is kept until the next labels.
+
     Args:
         n_features: F.
         size: keys that one label is about.
@@ -84,6 +86,7 @@ class Distiller(ABC):
         self._seen: OrderedDict[Hashable, Features] = OrderedDict()
         self._rows, self._labels = np.zeros((0, size, n_features), np.float32), np.zeros(0, np.float32)
         self._updates = 0
+        self._known: dict[Hashable, float] = {}
 
     def update(self, labels: Mapping[Any, float]) -> Distilled:
         """Take in labels by key, and train on all labels so far.
@@ -101,6 +104,7 @@ class Distiller(ABC):
         self._labels = np.concatenate([self._labels, np.array([label for _, label in known], np.float32)])
         loss = self._learn(np.random.default_rng([self.how.seed, self._updates]))
         self._updates += 1
+        self._known.clear()
         return Distilled(len(known), len(labels) - len(known), loss)
 
     def state_dict(self) -> dict[str, NDArray[Any]]:
@@ -127,6 +131,7 @@ class Distiller(ABC):
         self._rows, self._labels = np.array(state["rows"]), np.array(state["labels"])
         self._seen = OrderedDict(zip(unpack_keys(state["seen_keys"]), np.array(state["seen"]), strict=True))
         self._updates = int(state["updates"])
+        self._known.clear()
 
     def _remember(self, keys: Keys, features: Features) -> Features:
         """Keep the features of keys, those that they came with first; gives them back as float32."""
@@ -140,6 +145,16 @@ class Distiller(ABC):
         while len(self._seen) > self.how.memory:
             self._seen.popitem(last=False)
         return features
+
+    def _said(self, keys: Keys, features: Features, network: Callable[[Features], NDArray[Any]]) -> NDArray[np.float32]:
+        """What a network says of N keys, (N,): between two updates it is asked once about each."""
+        new = {key: i for i, key in enumerate(keys) if key not in self._known}
+        if len(self._known) + len(new) > self.how.memory:
+            self._known.clear()
+            new = {key: i for i, key in enumerate(keys)}
+        if new:
+            self._known.update(zip(new, network(features[list(new.values())]).tolist(), strict=True))
+        return np.array([self._known[key] for key in keys], np.float32)
 
     @abstractmethod
     def _model(self) -> Trainer | PreferenceReward: ...

@@ -94,7 +94,7 @@ class ClassifierReward(Distiller):
         features = self._remember(keys, features)
         if not self._updates:
             return np.zeros(len(features), np.float32)
-        return (self.probability(features) > self.eta).astype(np.float32)
+        return (self._said(keys, features, self.probability) > self.eta).astype(np.float32)
 
     def probability(self, features: Features) -> NDArray[np.float32]:
         """p, (N, F) -> (N,)."""
@@ -161,7 +161,7 @@ class RankingReward(Distiller):
         features = self._remember(keys, features)
         if not self._updates or not len(features):
             return np.zeros(len(features), np.float32)
-        worth = self._scale(features)
+        worth = self._said(keys, features, self._scale)
         self._count(worth.astype(np.float64))
         return self._cut(worth)
 

@@ -72,6 +72,19 @@ def test_divergence_ends_the_epochs_of_the_eye_alone() -> None:
     assert updates == {"eye": 1, "hand": 3 * 2}
 
 
+def test_the_hand_may_have_more_epochs_than_the_eye() -> None:
+    agent, updates = learner(hand_net="glance", hand_epochs=5, hand_batch=1000), {"eye": 0, "hand": 0}
+
+    def count(name: str, *_: Any) -> None:
+        updates[name] += 1
+
+    agent._apply = count  # type: ignore[method-assign,assignment]
+    agent.advance(1)
+    assert updates == {"eye": 2 * 2, "hand": 5}
+    with pytest.raises(InvalidValueError, match="hand_epochs must be >= 1, got 0"):
+        learner(hand_epochs=0)
+
+
 def test_augmented_pictures_reach_the_encoder() -> None:
     plain, changed = learner(augment=0.0), learner(augment=1.0)
     a, b = plain.rollout(), changed.rollout()
@@ -149,6 +162,8 @@ def test_search_passes_on_to_eye_and_hand_bit_for_bit(tmp_path: Path) -> None:
     assert len(shared) > 20
     assert same(shared, weights(both.hand))
     assert not same(shared, weights(eye_only.hand))
+    glance = weights(learner(start=tmp_path, hand_net="glance").hand)
+    assert same({k: v for k, v in shared.items() if k.startswith("encoder.")}, glance)
 
 
 @pytest.mark.parametrize("gaze", ["random", "fixed", "oracle"])

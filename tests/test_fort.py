@@ -10,6 +10,7 @@ import torch
 from gymnasium import spaces
 
 from agents import fort
+from agents.glance import Glance
 from assets.errors import InvalidValueError
 from perception.frame import Fisheye
 
@@ -21,6 +22,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 def nets(size: fort.Size = TINY, seed: int = 0) -> tuple[fort.EyeNet, fort.HandNet]:
     space = {"eye_0": spaces.Box(0, 255, (SIDE, SIDE, 3), np.uint8), "target": spaces.Box(-1, 1, (WORDS,))}
     eye, hand = fort.make(space, FELT, TURNS, CHUNK, 8, size, FOVS, seed=seed)
+    assert isinstance(hand, fort.HandNet)
     rng = torch.Generator().manual_seed(seed)
     with torch.no_grad():  # heads begin almost at nothing, which would hide what reaches them
         for net in (eye, hand):
@@ -176,16 +178,11 @@ def test_what_is_refused() -> None:
 
 
 def test_reach_is_where_the_tool_is_beside_the_line_of_sight() -> None:
-    space = {"eye_0": spaces.Box(0, 255, (SIDE, SIDE, 3), np.uint8), "target": spaces.Box(-1, 1, (WORDS,))}
-    reach = fort.make(space, FELT, TURNS, CHUNK, 8, TINY, FOVS, height=0.22)[1].reach
-    assert reach is not None
-    told: list[torch.Tensor] = []
-    reach.mix.register_forward_hook(lambda module, given, out: told.append(given[0]))
     # The tool on the table, 0.5 m ahead of an eye 0.22 m above it, and the eye on the tool: nothing is missing.
     down = float(np.arctan2(-0.22, 0.5))
     gaze = torch.tensor([[0.0, down], [0.1, down], [0.0, 0.3]])
-    reach(gaze, torch.tensor([[0.5, 0.0, -0.22]]).expand(3, 3))
-    there, missing, near, nearest = told[0].split(3, dim=-1)
+    told = fort.reach(gaze, torch.tensor([[0.5, 0.0, -0.22]]).expand(3, 3), 0.22)
+    there, missing, near, nearest = told.split(3, dim=-1)
     assert torch.allclose(there, torch.tensor([0.0, down, 0.5]).expand(3, 3), atol=1e-6)
     assert torch.allclose(missing[:2], torch.tensor([[0.0, 0.0, 0.0], [-0.1, 0.0, 0.0]]), atol=1e-6)
     assert missing[2].isfinite().all()  # above the horizon, where the line of sight meets no table
@@ -193,11 +190,12 @@ def test_reach_is_where_the_tool_is_beside_the_line_of_sight() -> None:
     assert torch.allclose(nearest, (20 * missing).tanh())
 
 
-def test_only_a_hand_with_a_reach_token_knows_where_its_tool_is() -> None:
+@pytest.mark.parametrize("net", [fort.HandNet, Glance])
+def test_only_a_hand_that_knows_the_eyes_height_knows_where_its_tool_is(net: type[torch.nn.Module]) -> None:
     space = {"eye_0": spaces.Box(0, 255, (SIDE, SIDE, 3), np.uint8), "target": spaces.Box(-1, 1, (WORDS,))}
     one = seen(1, 4)
     for height, differs in ((None, False), (0.22, True)):
-        eye, hand = fort.make(space, FELT, TURNS, CHUNK, 8, TINY, FOVS, height=height)
+        eye, hand = fort.make(space, FELT, TURNS, CHUNK, 8, TINY, FOVS, height=height, hand=net)
         other = changed(one, "tool", 2)
         assert torch.equal(eye(one)[0], eye(other)[0])
         assert torch.equal(hand(one.flat()), hand(other.flat())) != differs

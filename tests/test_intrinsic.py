@@ -256,6 +256,24 @@ def test_features_are_those_that_a_key_came_with_and_not_the_callers_array() -> 
     np.testing.assert_array_equal(reward.state_dict()["rows"][0], first)
 
 
+def test_the_network_is_asked_once_about_a_key_until_labels_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    features, reward = cloud(8), ClassifierReward(4, how=replace(FAST, memory=8))
+    feed(reward, features, {k: float(k % 2) for k in range(8)}, 1)
+    asked: list[int] = []
+    network = reward.probability
+    monkeypatch.setattr(reward, "probability", lambda rows: asked.append(len(rows)) or network(rows))
+    first = reward([0, 1, 1, 2], features[[0, 1, 1, 2]])
+    np.testing.assert_array_equal(first, reward([0, 1, 1, 2], features[[0, 1, 1, 2]]))
+    np.testing.assert_array_equal(first, network(features[[0, 1, 1, 2]]) > 0.5)
+    reward([2, 3], features[[2, 3]])
+    assert asked == [3, 1]
+    reward.update({0: 1.0})
+    reward(range(8), features)
+    reward([99], cloud(1, seed=1))  # one more than is remembered
+    reward([0], features[:1])
+    assert asked == [3, 1, 8, 1, 1]
+
+
 def test_training_ends_with_so_many_labels() -> None:
     reward = ClassifierReward(4, how=replace(FAST, max_labels=5))
     reward(range(8), cloud(8))

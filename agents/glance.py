@@ -1,0 +1,66 @@
+"""A hand for few demonstrations: what is felt asks the pictures a few questions, and all moves are said at once.
+
+    f = [felt, direction of the gaze, reach]      what is known without pictures
+    a_q = attention(W_q f, image tokens)          q = 1 .. Q questions, one layer
+    moves = mlp([f, words, a_1 .. a_Q])
+
+The foveal robot transformer (`fort.HandNet`) tells the same from thirty joint tokens in several blocks; on a hundred
+demonstrations and two cores this one learns more from each step, at a third of the cost (docs/eyerobot.md). Image tokens, and
+so what is taken over from an eye that has learned to search, are the transformer's.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from agents.fort import Seen, Size, ahead, reach
+
+# Numbers that are kept of the instruction.
+_GIST = 16
+QUESTIONS, HIDDEN = 4, 256
+
+
+class Glance(nn.Module):
+    """The arm's next moves, from one step alone.
+
+    Args:
+        encoder: of the images.
+        felt, words: lengths of what is felt and of the instruction's embedding.
+        chunk: moves.
+        outputs: numbers of each.
+        size: width and heads are those of the image tokens and of the attention to them.
+        height: of the eye above the table, m, if it is to know where the tool is beside the line of sight; None for not.
+    """
+
+    def __init__(
+        self, encoder: nn.Module, felt: int, words: int, chunk: int, outputs: int, size: Size, height: float | None = None
+    ) -> None:
+        super().__init__()
+        self.encoder, self.heads, self.height = encoder, size.heads, height
+        known, width = felt + 3 + (0 if height is None else 12), size.width
+        self.questions = nn.Sequential(nn.Linear(known, 2 * width), nn.GELU(), nn.Linear(2 * width, QUESTIONS * width))
+        self.answers = nn.Linear(width, 2 * width)
+        self.gist = nn.Linear(words, _GIST)
+        self.moves = nn.Sequential(
+            nn.Linear(known + _GIST + QUESTIONS * width, HIDDEN), nn.GELU(),
+            nn.Linear(HIDDEN, HIDDEN), nn.GELU(),
+            nn.Linear(HIDDEN, chunk * outputs), nn.Unflatten(1, (chunk, outputs)),
+        )  # fmt: skip
+
+    def forward(self, seen: Seen) -> torch.Tensor:
+        """(B, chunk, outputs) of observations (B,)."""
+        known = [seen.felt, ahead(seen.gaze)]
+        if self.height is not None:
+            known.append(reach(seen.gaze, seen.tool, self.height))
+        felt, images = torch.cat(known, dim=-1), self.encoder(seen.images, seen.words)
+        asked = self._split(self.questions(felt).unflatten(-1, (QUESTIONS, -1)))
+        keys, values = map(self._split, self.answers(images).chunk(2, dim=-1))
+        found = functional.scaled_dot_product_attention(asked, keys, values).transpose(1, 2).flatten(1)
+        moves: torch.Tensor = self.moves(torch.cat([felt, self.gist(seen.words), found], dim=-1))
+        return moves
+
+    def _split(self, x: torch.Tensor) -> torch.Tensor:
+        """Heads (B, H, N, width / H) of tokens (B, N, width)."""
+        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
