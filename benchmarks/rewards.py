@@ -9,6 +9,7 @@ A cell is a reward and a seed; what is there already is not made again.
     door/upr_gaussian           the same with Gaussian heads
     door/upr_other_embodiment   Gaussian heads on more and finer features, from 11 videos of a person's arm; used by the Panda
     door/goal_distance, door/progress, door/success    the other rewards that saccade fit learns
+    door/similarity             how well the picture fits "The door is wide open." to the tiny dual encoder; saw no video
 
 Videos are the expert's with a little noise, seeds 1 to 11; report cards are of seeds that nobody learned from. True steps are:
 the door closed, ajar, and open by more than half, by its angle at 10 and 50 % of the goal's; nothing learned ever sees it.
@@ -45,10 +46,12 @@ from agents.show import say, table
 from benchmarks import results
 from benchmarks.results import Row, asked_for, cell_parser, kept
 from benchmarks.reward_oni import counted
+from perception.vlm.tiny import TinyDual
 from rewards.base import OfFrames, WeightedSum
 from rewards.card import Footage, card
 from rewards.measures import jaccard, random_jaccard, step_masks
 from rewards.segments import labels
+from rewards.similarity import GoalSimilarity
 from rewards.verifiable import Fraction
 
 MODELS = {
@@ -64,6 +67,7 @@ MODELS = {
     "door/progress": ("reward_model=progress",),
     "door/success": ("reward_model=success",),
 }
+SIMILAR, OPEN, SHUT = "door/similarity", "The door is wide open.", "The door is shut."
 OTHERS = (
     "metaworld/upr", "metaworld/goal_distance", "metaworld/upr_drawer", "preference/tiny_vlm", "preference/scripted",
     "preference/blind", "hack/undefended", "hack/clipped", "hack/defended", "oni/retrieval", "oni/classifier", "oni/ranking",
@@ -111,7 +115,7 @@ class Bench:
 
     def measured(self, name: str, seed: int) -> dict[str, float]:
         """Report card, steps, and an agent that is paid by it; writes the page of seed 0."""
-        reward, view = learned_frames(self.reward(name))
+        reward, view = told() if name == SIMILAR else learned_frames(self.reward(name))
         found = self.judged(name, reward, view, seed)
         if "upr" in name:
             found |= self.steps(name, view, np.random.default_rng(seed))
@@ -203,6 +207,11 @@ def held_out(view: str, seed: int) -> dict[str, Footage]:
         env.close()
 
 
+def told() -> tuple[GoalSimilarity, str]:
+    """The reward that is told in words what is wanted, and the picture it is about."""
+    return GoalSimilarity(TinyDual(), OPEN, SHUT), "cabinet"
+
+
 def robot(name: str) -> str:
     """Who is seen in the videos that a reward is learned from."""
     return PERSON if name.endswith("other_embodiment") else PANDA
@@ -224,7 +233,7 @@ def gathered(folder: Path) -> list[Row]:
     Raises:
         InvalidValueError: there is none.
     """
-    rows = results.averaged(folder, (*MODELS, *OTHERS), "python -m benchmarks.rewards --cells door/upr")
+    rows = results.averaged(folder, (*MODELS, SIMILAR, *OTHERS), "python -m benchmarks.rewards --cells door/upr")
     return [*rows, *counted(rows)]
 
 
@@ -254,7 +263,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--publish", action="store_true", help="write docs/results/rewards.json and docs/rewards/")
     arguments = parser.parse_args(argv)
     bench = Bench(arguments.folder)
-    for name, seed in asked_for(arguments, MODELS):
+    for name, seed in asked_for(arguments, (*MODELS, SIMILAR)):
         found = bench.cell(name, seed)
         say(f"{name}, seed {seed}: tau {found['kendall_tau']:.2f}, policy {found['policy_success']:.0%}")
     rows = gathered(arguments.folder)
