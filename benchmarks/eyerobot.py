@@ -202,7 +202,7 @@ class Bench:
         if name == "random_gaze":
             config.agent.gaze = "random"
         config.env.recordings = [str(self.recordings(task, held_out=True)) for task in SEARCHED]
-        config.env.max_episode_steps = 130
+        config.env.target, config.env.max_episode_steps = "any", 130
         learner = make_learner(config, make_env(config, int(config.num_envs), "same_step"))
         learner.load_policy(checkpoint.load_last(run.checkpoints)[1]["learner"])
         config.env.actions = "box"
