@@ -116,6 +116,8 @@ class BCRLLearner:
         imitate: weight of imitating the environment's `guide`, who searches until the target is in sight, in what the eye met
             itself (DAgger, Ross et al. 2011, arXiv:1011.0686), by cross-entropy and by how far from it the policy turns; 0
             leaves it to the reward.
+        greedy: share of the eyes, in [0, 1), that take their likeliest turns in training, and learn from them by imitation
+            alone: an eye that drew its turns has never seen itself go back and forth between two views, as a greedy one does.
         entropy, final_entropy: weights of the policy's entropy, before and at the end of the fall.
         epochs: of every rollout.
         minibatches: of the eye, in an epoch; of whole episodes.
@@ -123,6 +125,9 @@ class BCRLLearner:
         hand_batch: steps of a minibatch of the hand.
         target_kl: mean divergence at which the eye's epochs end.
         reward_scale: rewards are multiplied by it; a path's are metres.
+        blind: share of the hand's lessons, in [0, 1), with a grey picture and a gaze straight ahead. With any, what it says so
+            is the measure of what it says from what is seen: the eye is paid the difference, which leaves out how hard a moment
+            is for anyone. The world goes on whatever is looked at, so no turn gains or loses by it.
         augment: share of episodes whose pictures are changed.
         dropout: of what the arm feels, while the hand learns.
         half: bfloat16 where that is safe.
@@ -143,10 +148,10 @@ class BCRLLearner:
         hand: bool = True, hand_net: str = "joints", start: str | Path | None = None, start_hand: bool = True,
         chunk: int = 30, eye_rate: float = 1e-3, hand_rate: float = 3e-3, warmup_steps: int = 5000, decay_steps: int = 0,
         total_steps: int = 0, gamma: float = 0.9, lam: float = 0.9, clip: float = 0.2, value_weight: float = 0.5,
-        imitate: float = 0.0, entropy: float = 0.01, final_entropy: float = 0.003, epochs: int = 4, minibatches: int = 4,
-        hand_epochs: int | None = None, hand_batch: int = 64, target_kl: float = 0.02, reward_scale: float = 3.0,
-        augment: float = 0.5, dropout: float = 0.1, half: bool = False, wait: int = 30, eye_from: int = 0,
-        eye_at: Sequence[float] | None = None,
+        imitate: float = 0.0, greedy: float = 0.0, entropy: float = 0.01, final_entropy: float = 0.003, epochs: int = 4,
+        minibatches: int = 4, hand_epochs: int | None = None, hand_batch: int = 64, target_kl: float = 0.02,
+        reward_scale: float = 3.0, blind: float = 0.0, augment: float = 0.5, dropout: float = 0.1, half: bool = False,
+        wait: int = 30, eye_from: int = 0, eye_at: Sequence[float] | None = None,
     ) -> None:  # fmt: skip
         for name, value, known in (("gaze", gaze, GAZES), ("reward", reward, REWARDS), ("hand_net", hand_net, HANDS)):
             if value not in known:
@@ -156,16 +161,14 @@ class BCRLLearner:
             raise InvalidValueError("BC-RL needs an EyeReplay environment with actions=directions_9 or directions_25")
         if reward != "env" and not hand:
             raise InvalidValueError(f"reward={reward!r} is about the hand's predictions: it needs hand=true")
-        if wait < 0:
-            raise InvalidValueError(f"wait must be >= 0 steps, got {wait}")
-        if hand_batch < 1:
-            raise InvalidValueError(f"hand_batch must be >= 1 step, got {hand_batch}")
-        if hand_epochs is not None and hand_epochs < 1:
-            raise InvalidValueError(f"hand_epochs must be >= 1, got {hand_epochs}")
-        if epochs < 1 or not 1 <= minibatches <= env.num_envs:
-            raise InvalidValueError(
-                f"epochs must be >= 1 and minibatches in [1, {env.num_envs}], got {epochs} and {minibatches}"
-            )
+        own_epochs = epochs if hand_epochs is None else hand_epochs
+        _at_least(wait=(wait, 0), hand_batch=(hand_batch, 1), epochs=(epochs, 1), hand_epochs=(own_epochs, 1))
+        if not 0 <= greedy < 1 or (greedy and not imitate):
+            raise InvalidValueError(f"greedy must be in [0, 1), and needs imitate > 0, got {greedy} and imitate={imitate}")
+        if not 0 <= blind < 1:
+            raise InvalidValueError(f"blind must be a share in [0, 1), got {blind}")
+        if not 1 <= minibatches <= env.num_envs:
+            raise InvalidValueError(f"minibatches must be in [1, {env.num_envs}], got {minibatches}")
         self._env, self._inner = env, inner
         self._group = Group.here()
         self.device = place(device, threads)
@@ -208,9 +211,10 @@ class BCRLLearner:
         self._gamma, self._lam, self._clip, self._value_weight = gamma, lam, clip, value_weight
         self._entropies = entropy, final_entropy
         self._epochs, self._minibatches, self._hand_batch = epochs, minibatches, hand_batch
-        self._hand_epochs = epochs if hand_epochs is None else hand_epochs
+        self._hand_epochs = own_epochs
         self._target_kl, self._scale = target_kl, reward_scale
-        self._imitate = imitate
+        self._blind = blind
+        self._imitate, self._greedy = imitate, round(greedy * env.num_envs)
         self._half, self._dropout, self._wait, self._eye_from = half, dropout, wait, eye_from
         own = seed * 1000 + self._group.rank  # each process draws its own
         self._rng = torch.Generator().manual_seed(own)
@@ -255,6 +259,7 @@ class BCRLLearner:
         for _ in range(length):
             logits, value = self._look(seen, memory)
             turn = self._choose(logits, seen)
+            turn[: self._greedy] = logits[: self._greedy].argmax(-1)
             logp = logits.log_softmax(-1).gather(1, turn[:, None])[:, 0]
             guided = torch.from_numpy(np.asarray(self._inner.guide())).to(self.device)
             rows.add(seen=seen, turns=turn, logp=logp, values=value, guided=guided, **self._lesson(obs, info))
@@ -262,7 +267,7 @@ class BCRLLearner:
             obs, info = _before_restart(obs, info)
             seen = self.see(obs, jitter)
             # A turn is worth what is then told from what is then seen.
-            rows.add(rewards=self._judge(seen, obs, info) if self._reward != "env" else torch.from_numpy(paid).to(self.device))
+            rows.add(rewards=self._worth(seen, obs, info) if self._reward != "env" else torch.from_numpy(paid).to(self.device))
             rows.add(errors=torch.from_numpy(np.asarray(info["state"]["gaze_error"], np.float32)))
             rows.add(success=torch.from_numpy(np.asarray(info["success"])))
         found = rows.stacked()
@@ -303,6 +308,11 @@ class BCRLLearner:
         if deterministic and self._gaze != "random":
             return logits.argmax(-1)
         return torch.multinomial(logits.softmax(-1).cpu(), 1, generator=self._rng)[:, 0].to(self.device)
+
+    def _worth(self, seen: fort.Seen, obs: Observation, info: Mapping[str, Any]) -> torch.Tensor:
+        """What the eye is paid, (N,): what the hand's predictions are worth, or how much more than from seeing nothing."""
+        worth = self._judge(seen, obs, info)
+        return worth - self._judge(seen.unseen(), obs, info) if self._blind else worth
 
     def _judge(self, seen: fort.Seen, obs: Observation, info: Mapping[str, Any]) -> torch.Tensor:
         """What the hand's predictions are worth, (N,)."""
@@ -359,7 +369,8 @@ class BCRLLearner:
         logps = logits.log_softmax(-1)
         logp = logps.gather(-1, rollout.turns[chosen][..., None])[..., 0]
         ratio, gain = (logp - rollout.logp[chosen]).exp(), advantage[chosen]
-        surrogate = torch.minimum(ratio * gain, ratio.clamp(1 - self._clip, 1 + self._clip) * gain).mean()
+        drawn = (chosen >= self._greedy).float()[:, None]
+        surrogate = (torch.minimum(ratio * gain, ratio.clamp(1 - self._clip, 1 + self._clip) * gain) * drawn).mean()
         spread = -(logps.exp() * logps).sum(-1).mean()
         miss = 0.5 * functional.mse_loss(values, returns[chosen])
         loss = -surrogate + self._value_weight * miss - self._entropy() * spread
@@ -394,6 +405,11 @@ class BCRLLearner:
         length = rollout.valid.shape[1]
         at = steps // length, steps % length
         seen, valid = rollout.seen[at], rollout.valid[at]
+        if self._blind:
+            shut = torch.rand(len(steps), generator=self._rng).to(self.device) < self._blind
+            unseen = seen.unseen()
+            seen.images, seen.gaze = seen.images.clone(), seen.gaze.clone()
+            seen.images[shut], seen.gaze[shut] = unseen.images[shut], unseen.gaze[shut]
         kept = torch.rand(seen.felt.shape, generator=self._rng).to(self.device) >= self._dropout
         seen.felt = seen.felt * kept / (1 - self._dropout)
         with self._autocast():
@@ -584,6 +600,13 @@ def _before_restart(obs: Observation, info: Mapping[str, Any]) -> tuple[Observat
     if "final_obs" not in info:
         return obs, info
     return {key: np.stack([one[key] for one in info["final_obs"]]) for key in obs}, info["final_info"]
+
+
+def _at_least(**given: tuple[int, int]) -> None:
+    """Check whole numbers, each given with the least that it may be."""
+    for name, (value, least) in given.items():
+        if value < least:
+            raise InvalidValueError(f"{name} must be >= {least}, got {value}")
 
 
 def _note(told: dict[str, list[float]], found: Mapping[str, float]) -> None:

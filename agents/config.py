@@ -108,8 +108,9 @@ def require(config: DictConfig, names: Iterable[str], what: str = "value") -> No
     Raises:
         InvalidValueError: one is missing.
     """
+    missing = OmegaConf.missing_keys(config)
     for name in names:
-        if OmegaConf.is_missing(config, name):
+        if name in missing:
             raise InvalidValueError(f"{name} has no default: add {name}=<{what}>")
 
 

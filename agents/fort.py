@@ -20,7 +20,7 @@ it in one go give the same numbers, and the first ratio of an update by proximal
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, cast
 
 import torch
@@ -306,6 +306,10 @@ class Seen:
     def flat(self) -> Seen:
         """With (B, T) made one axis."""
         return Seen(*(getattr(self, name).flatten(0, 1) for name in Seen.__annotations__))
+
+    def unseen(self) -> Seen:
+        """The same with closed eyes: grey pictures, and a gaze straight ahead."""
+        return replace(self, images=torch.full_like(self.images, 128), gaze=torch.zeros_like(self.gaze))
 
     def __getitem__(self, index: Any) -> Seen:
         """Some of them."""

@@ -85,6 +85,60 @@ def test_the_hand_may_have_more_epochs_than_the_eye() -> None:
         learner(hand_epochs=0)
 
 
+def test_greedy_eyes_take_their_likeliest_turns_and_learn_by_imitation_alone() -> None:
+    agent = learner(replay(4), imitate=1.0, greedy=0.5, entropy=0.0, value_weight=0.0)
+    with torch.no_grad():
+        agent.eye.actor[-1].weight.mul_(30)  # turns that depend on what is seen
+        found, gain, returns = prepared(agent)
+        likeliest = agent.eye.eval()(found.seen)[0].argmax(-1)
+    assert torch.equal(found.turns[:2], likeliest[:2])
+    assert not torch.equal(found.turns[2:], likeliest[2:])
+
+    def gradient(imitate: float, chosen: list[int]) -> torch.Tensor:
+        agent._imitate, kept = imitate, weights(agent.eye)
+        agent._optimizers["eye"] = torch.optim.SGD(agent.eye.parameters(), 1.0)
+        agent.eye_update(found, torch.tensor(chosen), gain, returns)
+        moved = torch.cat([(p.detach() - kept[name]).flatten() for name, p in agent.eye.named_parameters()])
+        agent.eye.load_state_dict(kept)
+        return moved
+
+    assert gradient(0.0, [0, 1]).abs().max() == 0
+    assert gradient(0.0, [2, 3]).abs().max() > 0
+    assert gradient(1.0, [0, 1]).abs().max() > 0
+    with pytest.raises(InvalidValueError, match=r"needs imitate > 0, got 0.5 and imitate=0.0"):
+        learner(greedy=0.5)
+
+
+def test_with_blind_lessons_the_eye_is_paid_by_what_seeing_adds() -> None:
+    plain, less = learner(augment=0.0), learner(augment=0.0, blind=0.3)
+    one, other = plain.rollout(), less.rollout()
+    assert torch.equal(one.turns, other.turns)
+    assert one.told["rollout/reward"] < 0
+    less.hand = _Blind(less.hand)  # type: ignore[assignment]  one that never looks
+    assert less.rollout().told["rollout/reward"] == 0
+    seen, shut = one.seen.flat(), []
+    teacher = learner(augment=0.0, blind=0.5, dropout=0.0)
+    teacher.hand.encoder.register_forward_pre_hook(lambda _, given: shut.append((given[0] == 128).all(dim=(1, 2, 3, 4))))
+    for _ in range(20):
+        teacher.hand_update(one, torch.arange(20))
+    assert 0.35 < torch.cat(shut).float().mean() < 0.65
+    assert torch.equal(seen.images, one.seen.flat().images)  # the rollout keeps its pictures
+    with pytest.raises(InvalidValueError, match=r"blind must be a share in \[0, 1\), got 1"):
+        learner(blind=1.0)
+
+
+class _Blind(torch.nn.Module):
+    """A hand that is told nothing of pictures and gaze."""
+
+    def __init__(self, hand: torch.nn.Module) -> None:
+        super().__init__()
+        self.hand = hand
+
+    def forward(self, seen: Any) -> torch.Tensor:
+        said: torch.Tensor = self.hand(seen.unseen())
+        return said
+
+
 def test_augmented_pictures_reach_the_encoder() -> None:
     plain, changed = learner(augment=0.0), learner(augment=1.0)
     a, b = plain.rollout(), changed.rollout()
