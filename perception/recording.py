@@ -11,7 +11,7 @@ Real videos come in by the same door: `Writer.add` takes any frames and columns 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -33,12 +33,51 @@ PER_STEP = 2
 MARKER, LINES = "complete.json", "episodes.jsonl"
 # Frames from one that can be read by itself to the next: seeking reads at most so many in vain.
 _GROUP = 30
+# Axes of a column of pictures: (F, H, W, 3).
+_PICTURES = 4
 
 Columns = dict[str, NDArray[Any]]
 
 
 class RecordingError(SaccadeError):
     """Recordings that are missing, half-written, damaged or of another format."""
+
+
+class Stored(Mapping[str, NDArray[Any]]):
+    """Columns of a stored episode. Pictures, which are large, are read when they are first asked for.
+
+    Args:
+        file: of numpy's, with an array (F, ...) for each column.
+
+    Raises:
+        RecordingError: not such a file.
+    """
+
+    def __init__(self, file: Path, frames: int) -> None:
+        self._file = file
+        try:
+            with np.load(file, allow_pickle=False) as stored:
+                columns = {key: stored[key] for key in stored.files}
+        except (OSError, ValueError) as error:
+            raise RecordingError(f"{file} cannot be read: {error}") from error
+        _check_lengths(columns, frames, str(file), RecordingError)
+        self._read = {key: None if value.ndim == _PICTURES else value for key, value in columns.items()}
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        found = self._read[name]
+        if found is None:
+            with np.load(self._file, allow_pickle=False) as stored:
+                found = self._read[name] = stored[name]
+        return found
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._read  # without reading it
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._read)
+
+    def __len__(self) -> int:
+        return len(self._read)
 
 
 @dataclass(frozen=True)
@@ -54,7 +93,7 @@ class Recording:
     """
 
     file: Path
-    columns: Columns
+    columns: Mapping[str, NDArray[Any]]
     instruction: str
     width: int
     about: Mapping[str, Any]
@@ -175,12 +214,7 @@ class Recordings(Sequence[Recording]):
 
     def _open(self, number: int) -> Recording:
         line, file = self._lines[number], self.folder / _name(number)
-        try:
-            with np.load(file.with_suffix(".npz"), allow_pickle=False) as stored:
-                columns = {key: stored[key] for key in stored.files}
-        except (OSError, ValueError) as error:
-            raise RecordingError(f"{file.with_suffix('.npz')} cannot be read: {error}") from error
-        _check_lengths(columns, int(line["frames"]), str(file.with_suffix(".npz")), RecordingError)
+        columns = Stored(file.with_suffix(".npz"), int(line["frames"]))
         return Recording(file.with_suffix(".mp4"), columns, str(line["instruction"]), self.width, line)
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from assets.errors import InvalidValueError
-from perception.recording import LINES, MARKER, RecordingError, Recordings, Writer
+from perception.recording import LINES, MARKER, RecordingError, Recordings, Stored, Writer
 
 WIDTH, COUNT = 64, 75
 
@@ -116,3 +116,16 @@ def test_what_is_no_recording_is_said(tmp_path: Path) -> None:
         Recordings(tmp_path)
     with pytest.raises(RecordingError, match="at least one"), Writer(tmp_path / "new", WIDTH, 30):
         pass
+
+
+def test_pictures_stay_on_the_disk_until_then(tmp_path: Path) -> None:
+    np.savez_compressed(tmp_path / "one.npz", joints=np.zeros((3, 2)), **{"camera/front": np.zeros((3, 2, 2, 3), np.uint8)})
+    stored = Stored(tmp_path / "one.npz", 3)
+    (tmp_path / "one.npz").unlink()
+    assert stored["joints"].shape == (3, 2)
+    assert "camera/front" in stored
+    with pytest.raises(FileNotFoundError):
+        stored["camera/front"]
+    np.savez_compressed(tmp_path / "one.npz", **{"camera/front": np.ones((3, 2, 2, 3), np.uint8)})
+    assert stored["camera/front"].all()
+    assert set(stored) == {"joints", "camera/front"}
