@@ -106,7 +106,8 @@ class BCRLLearner:
         reward: "path" and "joint" of the hand's predictions, or "env".
         hand: whether there is a hand to train.
         hand_net: "joints", EyeRobot's, a token for each of its moves; or "glance", `agents.glance`, for few demonstrations.
-        start: run folder or checkpoint to begin the networks from.
+        start: run folder or checkpoint of visual search to begin the networks from; with another reward than "env" values begin
+            at 0.
         start_hand: whether the hand too begins from that checkpoint's eye, as far as they are alike.
         chunk: rows of the arm's next moves.
         eye_rate, hand_rate: learning rates at their highest.
@@ -557,6 +558,12 @@ class BCRLLearner:
         place = folder / "checkpoints" if (folder / "checkpoints").is_dir() else folder
         saved = checkpoint.to_tensors(checkpoint.load_last(place)[1]["learner"]["policy"]["eye"])
         _load(self.eye, saved, "eye")
+        if self._reward != "env":
+            # Values of search are of another reward, and larger: where the eye seldom is they would stay so, and draw it there.
+            last = self.eye.critic[-1]
+            assert isinstance(last, nn.Linear)
+            nn.init.zeros_(last.weight)
+            nn.init.zeros_(last.bias)
         if with_hand:
             ours = self.hand.state_dict()
             shared = {k: v for k, v in saved.items() if k in ours and k.startswith(("encoder.", "tokens.", "blocks."))}

@@ -210,8 +210,12 @@ def test_search_passes_on_to_eye_and_hand_bit_for_bit(tmp_path: Path) -> None:
     checkpoint.save_step({"learner": search.state()}, tmp_path / "checkpoints", search.steps, 1)
     before = weights(search.eye)
     both, eye_only = learner(start=tmp_path), learner(start=tmp_path, start_hand=False)
-    assert same(weights(both.eye), before)
-    assert same(weights(eye_only.eye), before)
+    values = {k: torch.zeros_like(v) for k, v in before.items() if k.startswith("critic.4.")}
+    assert len(values) == 2  # they were of another reward
+    assert same({**before, **values}, weights(both.eye))
+    assert same(weights(eye_only.eye), weights(both.eye))
+    on = learner(replay(target="any"), reward="env", hand=False, start=tmp_path)
+    assert same(weights(on.eye), before)
     shared = {k: v for k, v in before.items() if k.startswith(("encoder.", "tokens.", "blocks."))}
     assert len(shared) > 20
     assert same(shared, weights(both.hand))
