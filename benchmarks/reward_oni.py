@@ -58,7 +58,6 @@ from rewards.intrinsic import ClassifierReward, IntrinsicReward, RankingReward, 
 NEARBY = (0.091, 0.337, 0.062, -2.372, -0.049, 2.707, 0.978)
 STAGES = ("reached", "lifted", "over", "placed")
 SLOW, FIRST_EPISODE = 2.0, 1_000_000
-EVERY = 8  # steps between two visits to the annotator: what is new is worth nothing to a table until it is labelled
 
 NETWORK: dict[str, Any] = {"hidden": (64, 64), "lr": 1e-3, "batch_size": 64}
 DESIGNS: dict[str, Callable[[int], IntrinsicReward] | None] = {
@@ -227,7 +226,7 @@ def paid(name: str, seed: int, sparse: Placed, annotator: AsyncAnnotator | None,
     design = DESIGNS[name]
     if not design:
         return WeightedSum({"placed": sparse})
-    opinion = CaptionReward(captions, design(seed), annotator, every=EVERY, seed=seed)
+    opinion = CaptionReward(captions, design(seed), annotator, seed=seed)
     return WeightedSum({"placed": sparse, "opinion": opinion}, {"opinion": weight})
 
 
