@@ -408,9 +408,8 @@ class BCRLLearner:
         seen, valid = rollout.seen[at], rollout.valid[at]
         if self._blind:
             shut = torch.rand(len(steps), generator=self._rng).to(self.device) < self._blind
-            unseen = seen.unseen()
-            seen.images, seen.gaze = seen.images.clone(), seen.gaze.clone()
-            seen.images[shut], seen.gaze[shut] = unseen.images[shut], unseen.gaze[shut]
+            dark = seen[shut].unseen()
+            seen.images[shut], seen.gaze[shut] = dark.images, dark.gaze
         kept = torch.rand(seen.felt.shape, generator=self._rng).to(self.device) >= self._dropout
         seen.felt = seen.felt * kept / (1 - self._dropout)
         with self._autocast():
