@@ -100,22 +100,28 @@ class _Drawing:
         self._env: Any = env.unwrapped
         self._episode, self._steps, self._cube = episode, steps, cube
         self._profile = self._env.describe()["profile"]
-        self._beside = self._env.task.views(None) if self._env.task.cameras else ()
+        self._faces = [f"eye/{face}" for face in CUBE]
+        beside = self._env.task.views(None) if self._env.task.cameras else ()
+        self._beside = {view.camera: view.name for view in beside}
+        self._sizes = {view.camera: (view.width, view.height) for view in beside}
+        self._sizes |= dict.fromkeys(self._faces, (cube.side, cube.side))
         total = PER_STEP * steps + 1
         # What is absent in the first frame is absent for good.
-        rows = {k: v[0] for k, v in self._at(np.zeros(env.num_envs, int), 0).items() if not np.isnan(v[0]).any()}
+        first, _ = self._at(np.zeros(env.num_envs, int), 0)
+        rows = {k: v[0] for k, v in first.items() if not np.isnan(v[0]).any()}
         self.columns = {key: np.empty((total, *row.shape), row.dtype) for key, row in rows.items()}
 
-    def _at(self, rows: NDArray[np.intp], part: int) -> dict[str, NDArray[Any]]:
-        """Bring the simulations to a part of stored steps (N,); what is kept of them, (N, ...)."""
+    def _at(self, rows: NDArray[np.intp], part: int) -> tuple[dict[str, NDArray[Any]], NDArray[np.uint8]]:
+        """Bring the simulations to a part of stored steps (N,); what is kept of them, (N, ...), and faces (N, 6, S, S, 3)."""
         assert self._episode.action is not None
         actions = self._episode.action[np.minimum(rows, self._steps - 1)]
         state = self._env.within({k: v[rows] for k, v in self._episode.snapshots.items()}, actions, part / PER_STEP)
         found = {key: state[key] for key in KEPT if key in state}
         found["grip"] = (actions[:, -1:] + 1) / 2
-        for view in self._beside:
-            found[f"camera/{view.name}"] = self._env.draw(view.camera, view.width, view.height, look=self._profile)
-        return found | {f"sight/{phrase}": direction for phrase, direction in self._env.sights().items()}
+        drawn = self._env.draw_all(self._sizes, self._profile)
+        found |= {f"camera/{name}": drawn[camera] for camera, name in self._beside.items()}
+        found |= {f"sight/{phrase}": direction for phrase, direction in self._env.sights().items()}
+        return found, np.stack([drawn[face] for face in self._faces], axis=1)
 
     def frames(self) -> Iterator[NDArray[np.uint8]]:
         """Panoramas in order."""
@@ -124,9 +130,7 @@ class _Drawing:
             rows = np.minimum(np.arange(first, first + count), self._steps)  # a last, smaller batch repeats its last row
             faces = np.empty((count, PER_STEP, len(CUBE), side, side, 3), np.uint8)
             for part in range(PER_STEP):
-                found = self._at(rows, part)
-                for number, face in enumerate(CUBE):
-                    faces[:, part, number] = self._env.draw(f"eye/{face}", side, side, look=self._profile)
+                found, faces[:, part] = self._at(rows, part)
                 for sim, frame in enumerate(PER_STEP * np.arange(first, first + count) + part):
                     if frame < total:
                         for key, column in self.columns.items():

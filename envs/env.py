@@ -309,23 +309,42 @@ class BatchEnv(gym.vector.VectorEnv[dict[str, NDArray[Any]], NDArray[np.float32]
     ) -> NDArray[Any]:
         """Draw the present state from any camera, size and profile. Shape (n, H, W, 3) or (n, H, W)."""
         shown = self._shown
-        name = camera or shown.camera
-        self.physics.id("camera", name)
-        # An eye's own camera must not film its housing from inside.
-        inside = any(name.startswith(f"{eye.name}/") for eye in self._eyes())
-        view = View("render", name, width or shown.width, height or shown.height, (modality,), inside)
-        return self._artist(view, profile_named(look or "standard")).draw([view], ids)["render", modality]
+        view = self._view(camera or shown.camera, width or shown.width, height or shown.height, modality)
+        return self._artist([view], profile_named(look or "standard")).draw([view], ids)[view.name, modality]
 
-    def _artist(self, view: View, look: Profile) -> Renderer:
-        """The renderer for a picture; besides `render`'s own, the two newest are kept for further pictures."""
-        shown = self._shown
-        if look == PROFILES["standard"] and (view.width, view.height) == (shown.width, shown.height):
+    def draw_all(
+        self, sizes: Mapping[str, tuple[int, int]], look: str | Mapping[str, Any] | Profile | None = None
+    ) -> dict[str, NDArray[np.uint8]]:
+        """Draw the present state from several cameras at once, faster than one by one.
+
+        Args:
+            sizes: width and height, pixels, by the camera's name.
+            look: render profile; "standard" if not given.
+
+        Returns:
+            (N, H, W, 3) by the camera's name.
+        """
+        # Views of an eye's own cameras together: the scene is listed anew where its housing comes or goes.
+        views = sorted((self._view(name, *size) for name, size in sizes.items()), key=lambda view: view.inside_eye)
+        drawn = self._artist(views, profile_named(look or "standard")).draw(views)
+        return {name: drawn[name, "rgb"] for name in sizes}
+
+    def _view(self, camera: str, width: int, height: int, modality: str = "rgb") -> View:
+        self.physics.id("camera", camera)
+        # An eye's own camera must not film its housing from inside.
+        inside = any(camera.startswith(f"{eye.name}/") for eye in self._eyes())
+        return View(camera, camera, width, height, (modality,), inside)
+
+    def _artist(self, views: Sequence[View], look: Profile) -> Renderer:
+        """The renderer for pictures; besides `render`'s own, the two newest are kept for further pictures."""
+        shown, largest = self._shown, (max(v.width for v in views), max(v.height for v in views))
+        if look == PROFILES["standard"] and largest == (shown.width, shown.height):
             return self._show
-        key = (look, view.width, view.height)
+        key = (look, *largest)
         if key not in self._others:
             if len(self._others) == 2:
                 self._others.pop(next(iter(self._others))).close()
-            self._others[key] = _renderer(self.physics, look, [view], 1)
+            self._others[key] = _renderer(self.physics, look, views, 1)
         return self._others[key]
 
     def stagger(self) -> None:

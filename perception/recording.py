@@ -311,7 +311,7 @@ class Writer:
     def _film(self, file: Path, frames: Iterable[NDArray[np.uint8]]) -> int:
         count = 0
         with av.open(str(file), "w") as container:
-            options = {"crf": str(self._crf), "preset": "veryfast", "g": str(_GROUP), "bf": "0"}
+            options = {"crf": str(self._crf), "preset": "veryfast", "tune": "fastdecode", "g": str(_GROUP), "bf": "0"}
             stream = container.add_stream("libx264", rate=Fraction(self._rate).limit_denominator(1001), options=options)
             stream.width, stream.height, stream.pix_fmt = self._width, self._width // 2, "yuv420p"
             for frame in frames:

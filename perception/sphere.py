@@ -204,13 +204,15 @@ class CubeMap:
         ahead = np.stack([cube_axes(*angles)[0] for angles in CUBE.values()])
         self._face = np.argmax(directions @ ahead.T, axis=-1)
         camera = Pinhole.from_fovy(90, side, side)
-        self._maps = np.empty((width // 2, width, 2), np.float32)
+        maps = np.empty((width // 2, width, 2), np.float32)
         for number, angles in enumerate(CUBE.values()):
             forward, left, up = cube_axes(*angles)
             mine = self._face == number
             local = directions[mine] @ np.stack([-left, -up, forward], axis=1)
             # Half a pixel around a face lies on its neighbour; the edge's own pixel stands in for it.
-            self._maps[mine] = np.clip(camera.project(local), 0, side - 1)
+            maps[mine] = np.clip(camera.project(local), 0, side - 1)
+        below = maps[..., 1] + self._face.astype(np.float32) * side  # the faces stand one below the other
+        self._maps = cv2.convertMaps(maps[..., 0], below, cv2.CV_16SC2)  # to 1/32 of a pixel, in half of the time
 
     def unfold(self, faces: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Make one picture. (6, S, S, 3), in the order of `CUBE`, -> (W / 2, W, 3).
@@ -220,8 +222,7 @@ class CubeMap:
         """
         if faces.shape != (len(CUBE), self.side, self.side, 3):
             raise InvalidValueError(f"a cube needs faces of {(len(CUBE), self.side, self.side, 3)}, got {faces.shape}")
-        v = self._maps[..., 1] + self._face.astype(np.float32) * self.side
-        found = cv2.remap(faces.reshape(-1, self.side, 3), self._maps[..., 0], v, cv2.INTER_LINEAR)
+        found = cv2.remap(faces.reshape(-1, self.side, 3), *self._maps, cv2.INTER_LINEAR)
         return np.asarray(found, np.uint8)
 
 
