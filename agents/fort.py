@@ -29,11 +29,13 @@ from torch.nn import functional
 
 from assets.errors import InvalidValueError
 from perception.frame import Fisheye
+from perception.text import FIRST_COLOUR, LAST_COLOUR
 
 # Pixels of EyeRobot's sensor to one unit of place, and the base of the rotary embedding.
 UNIT, THETA = 14.0, 1000.0
 # Degrees to one unit of a patch's place, and how fast a pixel's closeness to a colour falls with their squared distance.
 _WIDE, _SHARP = 60.0, 4.0
+_COLOURS = FIRST_COLOUR, LAST_COLOUR
 EYE_TOKENS = "actor", "critic", "gaze", "target", "proprio"
 # A line of sight that falls by less meets no table within reach, rad.
 _LEVEL = 0.15
@@ -91,7 +93,7 @@ def places(fovs: Sequence[float], side: int) -> torch.Tensor:
 
 
 def rotary(place: torch.Tensor, head: int) -> torch.Tensor:
-    """Angles of the rotary embedding, rad. (..., 3): time, row, column -> (..., head / 2).
+    """Phases of the rotary embedding, unit complex numbers. (..., 3): time, row, column -> (..., head / 2).
 
     A quarter of a head's dimensions turn with time, three eighths each with row and column (8, 12, 12 of 32).
     """
@@ -99,25 +101,25 @@ def rotary(place: torch.Tensor, head: int) -> torch.Tensor:
     for axis, size in enumerate((head // 4, 3 * head // 8, 3 * head // 8)):
         frequency = THETA ** -(torch.arange(0, size, 2, device=place.device) / size)
         parts.append(place[..., axis : axis + 1] * frequency)
-    return torch.cat(parts, dim=-1)
+    turned = torch.cat(parts, dim=-1)
+    return torch.polar(torch.ones_like(turned), turned)
 
 
-def rotate(x: torch.Tensor, angles: torch.Tensor) -> torch.Tensor:
+def rotate(x: torch.Tensor, phases: torch.Tensor) -> torch.Tensor:
     """Turn pairs of dimensions. (..., heads, head), (..., head / 2)."""
-    cos, sin = angles.cos()[..., None, :], angles.sin()[..., None, :]
-    a, b = x.unflatten(-1, (-1, 2)).unbind(-1)
-    return torch.stack([a * cos - b * sin, a * sin + b * cos], dim=-1).flatten(-2)
+    pairs = torch.view_as_complex(x.float().unflatten(-1, (-1, 2)))
+    return torch.view_as_real(pairs * phases[..., None, :]).flatten(-2).to(x.dtype)
 
 
 class Patches(nn.Module):
-    """Patch tokens of its own, trained with the rest: pixels, their product with the colour that the instruction names, and
-    how close they are to it, as in `agents.extractor`, scaled and shifted by the instruction as a whole (FiLM, Perez et al.
-    2018, arXiv:1709.07871), then where the patch is, in its level and in the eye's plane.
+    """Patch tokens of its own, trained with the rest: pixels, and how close they are to either colour that the instruction
+    names, scaled and shifted by the instruction as a whole (FiLM, Perez et al. 2018, arXiv:1709.07871), then where the patch
+    is, in its level and in the eye's plane.
 
     Args:
         fovs: degrees across each level.
         resolution: pixels a side of a level.
-        words: length of the instruction's embedding; its first three numbers are a colour in [-1, 1].
+        words: length of the instruction's embedding, with its two colours where `perception.text` has them.
         size: of the network.
     """
 
@@ -126,9 +128,8 @@ class Patches(nn.Module):
         if resolution % size.patch:
             raise InvalidValueError(f"a level of {resolution} pixels cannot be cut into patches of {size.patch}")
         side, self.patch = resolution // size.patch, size.patch
-        pixels, hidden = 3 * size.patch**2, size.width
-        self.of_pixels, self.of_product = nn.Linear(pixels, hidden), nn.Linear(pixels, hidden, bias=False)
-        self.of_closeness = nn.Linear(size.patch**2, hidden, bias=False)
+        pixels, hidden = size.patch**2, size.width
+        self.of_pixels = nn.Linear((3 + len(_COLOURS)) * pixels, hidden)  # colours, then closeness
         self.of_words = nn.Linear(words, 2 * hidden)
         nn.init.zeros_(self.of_words.weight)
         nn.init.zeros_(self.of_words.bias)
@@ -147,15 +148,18 @@ class Patches(nn.Module):
         """Tokens of (B, L, R, R, 3) bytes and (B, words): (B, L P, width)."""
         batch, levels, side, _, _ = images.shape
         count, patch = side // self.patch, self.patch
-        cut = images.reshape(batch, levels, count, patch, count, patch, 3).permute(0, 1, 2, 4, 3, 5, 6)
-        pixels = cut.reshape(batch, levels * count**2, patch**2, 3).float() * (2 / 255) - 1
-        colour = words[:, None, None, :3]
-        closeness = (-_SHARP * (pixels - colour).square().mean(dim=-1)).exp()
-        product = (pixels * colour).flatten(2)
-        tokens = self.of_pixels(pixels.flatten(2)) + self.of_product(product) + self.of_closeness(closeness)
+        cut = images.reshape(batch, levels, count, patch, count, patch, 3).permute(0, 1, 2, 4, 6, 3, 5)
+        pixels = cut.reshape(batch, levels * count**2, 3, patch**2).float() * (2 / 255) - 1
+        close = [self._closeness(pixels, words[:, None, c, None], words[:, None, c.stop : c.stop + 1]) for c in _COLOURS]
+        tokens = self.of_pixels(torch.cat([pixels.flatten(2), *close], dim=-1))
         scale, shift = self.of_words(words)[:, None].chunk(2, dim=-1)
-        tokens = self.mix(tokens * (1 + scale) + shift).unflatten(1, (levels, -1)) + self.level + self.of_place(self.grid)
-        return tokens.flatten(1, 2)
+        where = (self.level + self.of_place(self.grid)).flatten(0, 1)
+        return self.mix(tokens * (1 + scale) + shift) + where
+
+    @staticmethod
+    def _closeness(pixels: torch.Tensor, colour: torch.Tensor, named: torch.Tensor) -> torch.Tensor:
+        """1 where a pixel has the colour, falling to 0; 0 everywhere if none was named. (B, L P, patch^2)."""
+        return (-_SHARP * (pixels - colour).square().mean(dim=2)).exp() * named
 
 
 class FrozenPatches(nn.Module):
@@ -206,17 +210,17 @@ class Block(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(width, size.mlp * width), nn.GELU(), nn.Linear(size.mlp * width, width))
         self.out = nn.Linear(width, width)
 
-    def keys(self, h: torch.Tensor, angles: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def keys(self, h: torch.Tensor, phases: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Keys and values of normalised tokens (..., K, width): (..., K, heads, head) twice."""
         width = h.shape[-1]
         weight = self.qkv.weight[width:]
         k, v = functional.linear(h, weight).chunk(2, dim=-1)
-        return rotate(self.norm_k(k.unflatten(-1, (self.heads, -1))), angles), v.unflatten(-1, (self.heads, -1))
+        return rotate(self.norm_k(k.unflatten(-1, (self.heads, -1))), phases), v.unflatten(-1, (self.heads, -1))
 
     def forward(
         self,
         x: torch.Tensor,
-        angles: torch.Tensor,
+        phases: torch.Tensor,
         k: torch.Tensor,
         v: torch.Tensor,
         mask: torch.Tensor | None,
@@ -225,14 +229,14 @@ class Block(nn.Module):
 
         Args:
             x: (B, Q, width).
-            angles: (B or 1, Q, head / 2).
+            phases: (B or 1, Q, head / 2).
             k: (B, K, heads, head) keys of everything that is attended to.
             v: the values.
             mask: (B, Q, K) or (B, 1, K), true where a token may look; None where it may look everywhere.
         """
         h = self.norm(x)
         q = functional.linear(h, self.qkv.weight[: h.shape[-1]]).unflatten(-1, (self.heads, -1))
-        q = rotate(self.norm_q(q), angles)
+        q = rotate(self.norm_q(q), phases)
         seen = functional.scaled_dot_product_attention(
             q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), None if mask is None else mask[:, None]
         )
@@ -340,8 +344,8 @@ class EyeNet(nn.Module):
         learned = self.learned.expand(len(seen.gaze), -1, -1)
         return torch.cat([learned, torch.stack(tokens, dim=1)], dim=1), self.encoder(seen.images, seen.words)
 
-    def _angles(self, time: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Rotary angles of the five tokens and of the image tokens at steps (B,)."""
+    def _phases(self, time: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Phases of the five tokens and of the image tokens at steps (B,)."""
         head, centre = self.size.width // self.size.heads, Fisheye().cx / UNIT
         middle = torch.tensor([centre, centre], device=time.device).expand(len(time), len(EYE_TOKENS), 2)
         place = self.encoder.places.expand(len(time), -1, 2)  # type: ignore[operator,union-attr]
@@ -360,16 +364,16 @@ class EyeNet(nn.Module):
     def step(self, seen: Seen, memory: Memory) -> tuple[torch.Tensor, torch.Tensor]:
         """One step of B episodes; the memory goes on. Logits (B, turns) and values (B,)."""
         x, images = self._begin(seen)
-        angles, image_angles = self._angles(memory.steps)
+        phases, image_phases = self._phases(memory.steps)
         # The k-th row of the memory is k + 1 steps old.
         age = torch.arange(1, self.size.window, device=x.device)
         known = (age <= memory.steps[:, None])[:, :, None].expand(-1, -1, len(EYE_TOKENS) - 1).flatten(1)
         mask = torch.cat([known, known.new_ones(len(x), len(EYE_TOKENS) + images.shape[1])], dim=1)[:, None]
         for number, block in enumerate(self.blocks):
-            k, v = block.keys(block.norm(x), angles)
-            ik, iv = block.keys(block.norm(images), image_angles)
+            k, v = block.keys(block.norm(x), phases)
+            ik, iv = block.keys(block.norm(images), image_phases)
             past_k, past_v = (m[number][:, :, : len(EYE_TOKENS) - 1].flatten(1, 2) for m in (memory.k, memory.v))
-            x_next = block(x, angles, torch.cat([past_k, k, ik], dim=1), torch.cat([past_v, v, iv], dim=1), mask)
+            x_next = block(x, phases, torch.cat([past_k, k, ik], dim=1), torch.cat([past_v, v, iv], dim=1), mask)
             memory.k[number] = torch.cat([k[:, None], memory.k[number][:, :-1]], dim=1)
             memory.v[number] = torch.cat([v[:, None], memory.v[number][:, :-1]], dim=1)
             x, images = x_next, block.remember(images)
@@ -390,18 +394,18 @@ class EyeNet(nn.Module):
         window, count = self.size.window, len(EYE_TOKENS)
         time = _times(batch, length, began, seen.gaze.device)
         x, images = self._begin(seen.flat())
-        angles, image_angles = self._angles(time.flatten())
+        phases, image_phases = self._phases(time.flatten())
         ago = torch.arange(length, device=x.device)[:, None] - torch.arange(1, window, device=x.device)  # (T, window - 1)
         known = (torch.arange(1, window, device=x.device) <= time[..., None]) & (ago >= 0)
         past = known[..., None].expand(-1, -1, -1, count - 1).reshape(batch * length, -1)
         mask = torch.cat([past, past.new_ones(len(past), count + images.shape[1])], dim=1)[:, None]
         for block in self.blocks:
-            k, v = block.keys(block.norm(x), angles)
-            ik, iv = block.keys(block.norm(images), image_angles)
+            k, v = block.keys(block.norm(x), phases)
+            ik, iv = block.keys(block.norm(images), image_phases)
             old = [
                 t.unflatten(0, (batch, length))[:, ago.clamp(min=0), : count - 1].flatten(0, 1).flatten(1, 2) for t in (k, v)
             ]
-            x = block(x, angles, torch.cat([old[0], k, ik], dim=1), torch.cat([old[1], v, iv], dim=1), mask)
+            x = block(x, phases, torch.cat([old[0], k, ik], dim=1), torch.cat([old[1], v, iv], dim=1), mask)
             images = block.remember(images)
         logits, values = self.actor(x[:, 0]), self.critic(x[:, 1])[:, 0]
         return logits.unflatten(0, (batch, length)), values.unflatten(0, (batch, length))
@@ -471,13 +475,13 @@ class HandNet(nn.Module):
         head, centre = self.size.width // self.size.heads, Fisheye().cx / UNIT
         time = torch.cat([torch.zeros(known), torch.arange(self.chunk)]).to(x.device)
         middle = torch.full((len(time), 2), centre, device=x.device)
-        angles = rotary(torch.cat([time[:, None], middle], dim=1), head)[None]
+        phases = rotary(torch.cat([time[:, None], middle], dim=1), head)[None]
         place: torch.Tensor = self.encoder.places  # type: ignore[assignment]
-        image_angles = rotary(torch.cat([torch.zeros_like(place[:, :1]), place], dim=1), head)[None]
+        image_phases = rotary(torch.cat([torch.zeros_like(place[:, :1]), place], dim=1), head)[None]
         for block in self.blocks:
-            k, v = block.keys(block.norm(x), angles)
-            ik, iv = block.keys(block.norm(images), image_angles)
-            x = block(x, angles, torch.cat([k, ik], dim=1), torch.cat([v, iv], dim=1), None)
+            k, v = block.keys(block.norm(x), phases)
+            ik, iv = block.keys(block.norm(images), image_phases)
+            x = block(x, phases, torch.cat([k, ik], dim=1), torch.cat([v, iv], dim=1), None)
             images = block.remember(images)
         return self.out(x[:, known:])
 

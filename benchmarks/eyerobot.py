@@ -3,7 +3,8 @@
     python -m benchmarks.eyerobot --tasks estop --searchers bcrl --policies bcrl,random_gaze --seeds 0    makes cells
     python -m benchmarks.eyerobot --publish                     writes docs/results/eyerobot.json from all that are there
 
-A cell is a task, a policy and a seed. What is there already is not made again: an interrupted call goes on when it is repeated.
+A cell is a task, a policy and a seed: an entry for every episode, in docs/results/cells/eyerobot. What is there already is not
+made again: an interrupted call goes on when it is repeated, and seeds can be added on another machine.
 Everyone learns from the same demonstrations, as many steps, with networks of one size:
 
     bcrl           eye by BC-RL from visual search on, hand by imitation
@@ -14,9 +15,10 @@ Everyone learns from the same demonstrations, as many steps, with networks of on
     exo, wrist, wrist_exo    the hand alone, from cameras of 80 x 80 pixels that do not look around
     static         the same from the camera around the table with which the hand learns best in a quarter of the time
 
-Success, progress and errors are of the task, in closed loop, greedily; "sampled" draws the eye's turns. Search is learned once
-for all tasks, in the panoramas of three of them, and measured in panoramas of demonstrations that training never saw: success
-is to fixate what is asked for within 5 degrees for half a second.
+Success, progress and errors are of the task, in closed loop, greedily; "sampled" draws the eye's turns, which makes no
+difference where the eye does not choose them. Search is learned once for all tasks, in the panoramas of three of them, and
+measured in panoramas of demonstrations that training never saw: success is to fixate what is asked for within 5 degrees for
+half a second.
 """
 
 from __future__ import annotations
@@ -25,12 +27,13 @@ import argparse
 import json
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from omegaconf import OmegaConf
 
 from agents import checkpoint, collect, evaluate, gaze, train
 from agents.base import OraclePolicy
@@ -43,7 +46,8 @@ from agents.show import say, table
 from agents.statistics import bootstrap, wilson
 from assets.errors import InvalidValueError
 from benchmarks import results
-from benchmarks.results import Row, chosen, kept
+from benchmarks.cells import ARCHIVE, chosen, stamped
+from benchmarks.results import Row
 from perception.recording import MARKER
 
 TASKS = ("estop", "eraser_stand", "towel_bucket", "brush_handoff", "screwdriver_reorient")
@@ -102,13 +106,15 @@ class Bench:
     """Where everything is kept, and how much of it is made.
 
     Attributes:
-        folder: of runs and cells.
+        folder: of datasets and runs.
+        cells: folder of the cells.
         demonstrations, held_out: of each task.
         episodes: of each cell.
         overrides: further ones for all trainings.
     """
 
     folder: Path = Path("outputs/eyerobot")
+    cells: Path = ARCHIVE / "eyerobot"
     demonstrations: int = 100
     held_out: int = 16
     episodes: int = 96
@@ -166,14 +172,13 @@ class Bench:
 
     def cell(self, task: str, name: str, seed: int) -> dict[str, Any]:
         """What a policy reached in closed loop, a number for every episode."""
-        file = self.folder / task / f"{name}-{seed}" / "cell.json"
-        return kept(file, lambda: self.acted(self.pair(task, name, seed)))
+        return stamped(self.cells / task / f"{name}-{seed}.json", lambda: self.acted(self.pair(task, name, seed)))
 
     def shifted(self, task: str, name: str, seed: int, shift: str) -> dict[str, Any]:
         """What a policy reaches where something is as training never showed it."""
-        file = self.folder / task / f"{name}-{seed}" / f"shift-{shift}.json"
         options, start = SHIFTS[shift]
-        return kept(file, lambda: self.acted(self.pair(task, name, seed), start, **options))
+        file = self.cells / task / shift / f"{name}-{seed}.json"
+        return stamped(file, lambda: self.acted(self.pair(task, name, seed), start, **options))
 
     def acted(self, run: Run, start: dict[str, Any] | None = None, **more: Any) -> dict[str, Any]:
         """Let a trained pair act in its task, from a forced start; `more` are further arguments of the environment."""
@@ -183,17 +188,19 @@ class Bench:
             policy, source = evaluate.load_policy(run, env)
             dt = env.unwrapped.task.control_dt  # type: ignore[attr-defined]
             seeds = range(FIRST_EPISODE, FIRST_EPISODE + self.episodes)
-            greedy, sampled = (
+            chooses = run.config.agent.gaze in ("learned", "frozen")
+            greedy, *sampled = (
                 rollout(env, policy, seeds, deterministic=d, record=Record(snapshots=False), options=start)
-                for d in (True, False)
+                for d in ((True, False) if chooses else (True,))
             )
         finally:
             env.close()
-        return {**effort(run), "checkpoint": source, **measured(greedy, dt), "sampled": [e.succeeded for e in sampled]}
+        drawn = [e.succeeded for e in (sampled[0] if sampled else greedy)]
+        return {**effort(run), "checkpoint": source, **measured(greedy, dt), "sampled": drawn}
 
     def search_cell(self, name: str, seed: int) -> dict[str, Any]:
         """What an eye finds in panoramas that nobody learned from: a number for every search."""
-        return kept(self.folder / "search" / f"cell-{name}-{seed}.json", lambda: self.look(name, seed))
+        return stamped(self.cells / "search" / f"{name}-{seed}.json", lambda: self.look(name, seed))
 
     def look(self, name: str, seed: int) -> dict[str, Any]:
         """Let an eye search: a trained one ("bcrl" and "uniform", before BC-RL), a random walk or the oracle."""
@@ -220,8 +227,14 @@ class Bench:
 
 
 def effort(run: Run) -> dict[str, Any]:
-    """What a training took: minutes, and steps of all eyes."""
-    return {"minutes": run.metrics()[-1]["seconds"] / 60, "steps": int(checkpoint.names(run.checkpoints)[-1])}
+    """What a training took, minutes and steps of all eyes, and the settings that decided what it learned."""
+    env, agent, steps = run.config.env, run.config.agent, int(checkpoint.names(run.checkpoints)[-1])
+    plain = {"env": OmegaConf.to_container(env, resolve=True), "agent": OmegaConf.to_container(agent, resolve=True)}
+    settings = {
+        f"{part}.{key}": value for part, values in plain.items() if isinstance(values, dict)
+        for key, value in values.items() if key not in ("recordings", "start", "threads", "device")
+    }  # fmt: skip
+    return {"minutes": run.metrics()[-1]["seconds"] / 60, "steps": steps, "settings": {**settings, "steps": steps}}
 
 
 def number(value: float) -> float | None:
@@ -289,21 +302,33 @@ def gathered(folder: Path) -> list[Row]:
     """
     out: list[Row] = []
     for name in SEARCHERS:
-        out += _pooled(f"search/{name}", {f: f.stem for f in (folder / "search").glob(f"cell-{name}-*.json")})
+        out += _pooled(f"search/{name}", folder / "search", name)
     for task in TASKS:
         for name in POLICIES:
-            for kind, made in {"": "cell", **{f"/{shift}": f"shift-{shift}" for shift in SHIFTS}}.items():
-                files = {f: f.parent.name for f in (folder / task).glob(f"{name}-*/{made}.json")}
-                out += _pooled(f"{task}/{name}{kind}", files)
+            for shift in ("", *SHIFTS):
+                out += _pooled("/".join([task, name, shift]).strip("/"), folder / task / shift, name)
     if not out:
         raise InvalidValueError(f"{folder} has no cells yet: run python -m benchmarks.eyerobot --tasks ... first")
     return out
 
 
-def _pooled(name: str, files: Mapping[Path, str]) -> list[Row]:
-    """Rows of cells, given with what their seed ends; none where there are none."""
-    seeds = tuple(sorted({int(label.rsplit("-", 1)[1]) for label in files.values()}))
-    return rows(name, [json.loads(f.read_text()) for f in sorted(files)], seeds) if files else []
+def _pooled(label: str, folder: Path, name: str) -> list[Row]:
+    """Rows of the cells of a policy in a folder, all seeds together; none where there are none.
+
+    Raises:
+        InvalidValueError: two of them were trained with different settings.
+    """
+    files = {int(f.stem.rsplit("-", 1)[1]): f for f in sorted(folder.glob(f"{name}-*.json"))}
+    cells = {seed: json.loads(files[seed].read_text()) for seed in sorted(files)}
+    first: dict[str, Any] = next(iter(cells.values()), {}).get("settings", {})
+    for seed, one in cells.items():
+        for key, value in one.get("settings", {}).items():
+            if key in first and first[key] != value:
+                raise InvalidValueError(
+                    f"cells of {label} differ: seed {seed} was trained with {key}={value}, another with {first[key]}; "
+                    "delete those that no longer count"
+                )
+    return rows(label, list(cells.values()), tuple(cells)) if cells else []
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -317,12 +342,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--episodes", type=int, default=96, help="of each cell")
     parser.add_argument("--demonstrations", type=int, default=100, help="of each task")
     parser.add_argument("--held-out", type=int, default=16, help="demonstrations of each task that search is measured in")
-    parser.add_argument("--folder", type=Path, default=Bench.folder)
+    parser.add_argument("--folder", type=Path, default=Bench.folder, help="of datasets and runs")
+    parser.add_argument("--cells", type=Path, default=Bench.cells, help="where cells are kept")
     parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="overrides of all trainings")
     parser.add_argument("--publish", action="store_true", help="write docs/results/eyerobot.json")
     arguments = parser.parse_args(argv)
     bench = Bench(
-        arguments.folder, arguments.demonstrations, arguments.held_out, arguments.episodes, tuple(arguments.set)
+        arguments.folder, arguments.cells, arguments.demonstrations, arguments.held_out, arguments.episodes,
+        tuple(arguments.set),
     )  # fmt: skip
     seeds = [int(seed) for seed in arguments.seeds.split(",")]
     for seed in seeds:
@@ -334,7 +361,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 say(f"{task}/{name}, seed {seed}: {np.mean(bench.cell(task, name, seed)['success']):.1%} succeeded")
                 for shift in chosen(arguments.shifts, SHIFTS, "shift"):
                     bench.shifted(task, name, seed, shift)
-    found = gathered(arguments.folder)
+    found = gathered(arguments.cells)
     shown = [r for r in found if r.metric in ("success_rate", "seconds_to_fixate", "final_error_cm")]
     table(("", "metric", "value", "low", "high", "n"), [(r.name, r.metric, r.value, r.low, r.high, r.n) for r in shown])
     if arguments.publish:

@@ -6,13 +6,12 @@ of figures. Tables in the documentation are made from these files by `python -m 
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
 import re
 import shlex
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -22,14 +21,13 @@ import numpy as np
 
 from agents import provenance
 from agents.provenance import ROOT
-from agents.run import write_json
 from assets.errors import InvalidValueError, UnknownNameError
 
 FOLDER = ROOT / "docs" / "results"
-CELLS = Path("outputs/rewards")
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
-_FILE_KEYS = ("command", "commit", "date", "machine", "versions", "rows")
+_ORIGIN_KEYS = ("command", "commit", "date", "machine", "versions")
+_FILE_KEYS = (*_ORIGIN_KEYS, "earlier", "rows")
 _MACHINE_KEYS = ("cpu", "cores", "memory_gib", "gpu", "os", "python")
 _ROUNDING = 1e-9  # relative slack of low <= value <= high
 
@@ -74,16 +72,15 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Result:
-    """A result file, validated.
+class Origin:
+    """Where figures come from.
 
     Args:
-        command: the command line that made it.
+        command: the command line that made them.
         commit: git commit, with "+dirty" when the tree had changes; "unknown" outside git.
         date: UTC, ISO 8601.
         machine: cpu, cores, memory_gib, gpu (None without one), os, python.
         versions: package -> version, None where the package is absent.
-        rows: the figures, (name, metric) unique.
     """
 
     command: str
@@ -91,7 +88,21 @@ class Result:
     date: str
     machine: Mapping[str, Any]
     versions: Mapping[str, str | None]
+
+
+@dataclass(frozen=True)
+class Result:
+    """A result file, validated.
+
+    Args:
+        origin: of the rows.
+        rows: the figures, (name, metric) unique.
+        earlier: other origins, by the rows' names: of rows that were kept when the file was written anew.
+    """
+
+    origin: Origin
     rows: tuple[Row, ...]
+    earlier: Mapping[str, Origin]
 
 
 # -- making rows -------------------------------------------------------------------------------------------------------
@@ -131,6 +142,7 @@ def write(
     rows: Iterable[Row],
     folder: Path = FOLDER,
     versions: Mapping[str, str | None] | None = None,
+    keep: bool = False,
 ) -> Path:
     """Write `<folder>/<name>.json` with the provenance of the rows, and return its path.
 
@@ -140,26 +152,46 @@ def write(
         rows: at least one; (name, metric) unique.
         folder: created when missing.
         versions: further versions worth recording, added to the suite's own.
+        keep: rows of other names that the file holds already stay, with the origin that they have.
 
     Raises:
         InvalidValueError: the name, the command or the rows break a rule; nothing is written then.
     """
     if not _NAME.fullmatch(name):
         raise InvalidValueError(f"a result's name holds letters, digits, '_', '.' and '-', such as 'peers'; got {name!r}")
-    content: dict[str, Any] = {
-        "command": command,
-        "commit": provenance.commit(),
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": provenance.machine(),
-        "versions": {**provenance.versions(), **(versions or {})},
-        "rows": [asdict(row) for row in rows],
+    path, made = folder / f"{name}.json", list(rows)
+    old = read(path) if keep and path.is_file() else None
+    kept = [row for row in old.rows if row.name not in {new.name for new in made}] if old else []
+    origin = Origin(
+        command,
+        provenance.commit(),
+        datetime.now(UTC).isoformat(timespec="seconds"),
+        provenance.machine(),
+        {**provenance.versions(), **(versions or {})},
+    )
+    content = {
+        **asdict(origin),
+        "earlier": _grouped({row.name: old.earlier.get(row.name, old.origin) for row in kept}) if old else [],
+        "rows": [asdict(row) for row in (*made, *kept)],
     }
-    path = folder / f"{name}.json"
     text = json.dumps(content, indent=2, allow_nan=False) + "\n"
     _parse(path, text)
     folder.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
     return path
+
+
+def _grouped(origins: Mapping[str, Origin]) -> list[dict[str, Any]]:
+    """A JSON object for each origin, with the names of its rows."""
+    out: list[dict[str, Any]] = []
+    for name, origin in origins.items():
+        plain = asdict(origin)
+        same = next((one for one in out if {**one, "names": None} == {**plain, "names": None}), None)
+        if same:
+            same["names"].append(name)
+        else:
+            out.append({**plain, "names": [name]})
+    return out
 
 
 # -- reading -----------------------------------------------------------------------------------------------------------
@@ -192,18 +224,33 @@ def _parse(path: Path, text: str) -> Result:
 
 def _result(content: object) -> Result:
     found = _mapping("the file", content, _FILE_KEYS)
-    for key in ("command", "commit"):
-        if not isinstance(found[key], str) or not found[key].strip():
-            raise InvalidValueError(f"{key} must be a text that is not empty, got {found[key]!r}")
-    _check_date(found["date"])
     rows = found["rows"]
     if not isinstance(rows, list) or not rows:
         raise InvalidValueError(f"rows must be a list of at least one row, got {rows!r}")
     parsed = tuple(_row(index, row) for index, row in enumerate(cast("list[object]", rows)))
     _check_unique(parsed)
-    return Result(
-        found["command"], found["commit"], found["date"], _machine(found["machine"]), _versions(found["versions"]), parsed
-    )
+    return Result(_origin(found), parsed, _earlier(found["earlier"], {row.name for row in parsed}))
+
+
+def _origin(found: Mapping[str, Any]) -> Origin:
+    for key in ("command", "commit"):
+        if not isinstance(found[key], str) or not found[key].strip():
+            raise InvalidValueError(f"{key} must be a text that is not empty, got {found[key]!r}")
+    _check_date(found["date"])
+    return Origin(found["command"], found["commit"], found["date"], _machine(found["machine"]), _versions(found["versions"]))
+
+
+def _earlier(content: object, known: set[str]) -> dict[str, Origin]:
+    if not isinstance(content, list):
+        raise InvalidValueError(f"earlier must be a list, got {content!r}")
+    out: dict[str, Origin] = {}
+    for number_, one in enumerate(cast("list[object]", content)):
+        found = _mapping(f"earlier origin {number_}", one, (*_ORIGIN_KEYS, "names"))
+        for name in found["names"]:
+            if name not in known:
+                raise UnknownNameError(f"row of earlier origin {number_}", name, known)
+            out[name] = _origin(found)
+    return out
 
 
 def _row(index: int, content: object) -> Row:
@@ -332,8 +379,10 @@ def table(path: Path, view: str = "") -> str:
         UnknownNameError: the view names a metric that the file does not hold.
     """
     result = read(path)
-    body = _long(result.rows) if not view else _wide(result.rows, _metrics(result.rows, view))
-    return "\n".join([*body, "", _origin(result)]) + "\n"
+    metrics = None if not view else _metrics(result.rows, view)
+    shown = result.rows if metrics is None else [row for row in result.rows if row.metric in metrics]
+    body = _long(result.rows) if metrics is None else _wide(result.rows, metrics)
+    return "\n".join([*body, "", *_origins(result, list(dict.fromkeys(row.name for row in shown)))]) + "\n"
 
 
 def number(value: float) -> str:
@@ -377,82 +426,19 @@ def _cell(row: Row | None) -> str:
     return f"{number(row.value)} ({interval})" if interval else number(row.value)
 
 
-def _origin(result: Result) -> str:
-    machine_ = result.machine
+def _origins(result: Result, names: Sequence[str]) -> list[str]:
+    """A line for each origin of rows of these names; where there are several, all but the file's own tell their names."""
+    of: dict[str, list[str]] = {}
+    for name in names:
+        of.setdefault(_told(result.earlier.get(name, result.origin)), []).append(name)
+    own = _told(result.origin)
+    lines = [f"{told}." for told in of if told == own]
+    return lines + [f"{', '.join(listed)}: {told}." for told, listed in of.items() if told != own]
+
+
+def _told(origin: Origin) -> str:
+    machine_ = origin.machine
     cores = f"{machine_['cores']} core{'s' if machine_['cores'] > 1 else ''}"
     place = f"{machine_['cpu']}, {cores}, {machine_['gpu'] or 'no GPU'}"
-    short = re.sub(r"^([0-9a-f]{10})[0-9a-f]+", r"\1", result.commit)
-    return f"`{result.command}` on {result.date[:10]}, commit {short}, {place}."
-
-
-def kept(file: Path, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """What a JSON file holds; it is made where it is missing."""
-    if not file.is_file():
-        write_json(file, make())
-    return json.loads(file.read_text())
-
-
-def cell(folder: Path, name: str, seed: int, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """The figures of a name and a seed, metric -> number, at `folder`/<name>/cell-<seed>.json; made where they are missing."""
-    return kept(folder / name / f"cell-{seed}.json", make)
-
-
-def cell_parser(module: str, text: str | None, default: str = "") -> argparse.ArgumentParser:
-    """A command line that asks for cells.
-
-    Args:
-        module: that it calls.
-        text: the module's docstring, of which the first line is shown.
-        default: cells that are made where none is named.
-    """
-    parser = argparse.ArgumentParser(prog=f"python -m {module}", description=(text or "").splitlines()[0])
-    parser.add_argument("--cells", default=default, help=f"names with commas{', all by default' if default else ''}")
-    parser.add_argument("--seeds", default="0", help="with commas")
-    parser.add_argument("--folder", type=Path, default=CELLS, help="of the cells")
-    return parser
-
-
-def asked_for(arguments: argparse.Namespace, known: Iterable[str]) -> Iterator[tuple[str, int]]:
-    """Names and seeds of the cells that such a command line asks for, seed by seed.
-
-    Raises:
-        UnknownNameError: a name that is not known.
-    """
-    names = chosen(arguments.cells, known, "cell")
-    return ((name, int(seed)) for seed in arguments.seeds.split(",") for name in names)
-
-
-def averaged(folder: Path, names: Iterable[str], command: str) -> list[Row]:
-    """Rows of the cells `folder`/<name>/cell-<seed>.json: means over seeds, from the lowest to the highest.
-
-    Args:
-        folder: of cells, each metric -> number.
-        names: in the order of the rows; one without cells has none.
-        command: that makes cells, for the error.
-
-    Raises:
-        InvalidValueError: there is no cell at all.
-    """
-    out: list[Row] = []
-    for name in names:
-        cells = {int(f.stem.removeprefix("cell-")): json.loads(f.read_text()) for f in (folder / name).glob("cell-*.json")}
-        for key in dict.fromkeys(key for seed in sorted(cells) for key in cells[seed]):
-            seeds = tuple(seed for seed in sorted(cells) if key in cells[seed])
-            values = [float(cells[seed][key]) for seed in seeds]
-            out.append(Row(name, key, sum(values) / len(values), min(values), max(values), len(values), seeds))
-    if not out:
-        raise InvalidValueError(f"{folder} has no cells yet: run {command} first")
-    return out
-
-
-def chosen(text: str, known: Iterable[str], kind: str) -> list[str]:
-    """Names given with commas.
-
-    Raises:
-        UnknownNameError: one that is not known.
-    """
-    names = text.split(",") if text else []
-    for name in names:
-        if name not in known:
-            raise UnknownNameError(kind, name, known)
-    return names
+    short = re.sub(r"^([0-9a-f]{10})[0-9a-f]+", r"\1", origin.commit)
+    return f"`{origin.command}` on {origin.date[:10]}, commit {short}, {place}"

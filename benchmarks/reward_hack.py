@@ -38,7 +38,7 @@ from agents.run import write_json
 from agents.show import say
 from agents.vec import SB3VecEnv
 from agents.vec_reward import VecRewardWrapper
-from benchmarks.results import asked_for, cell, cell_parser
+from benchmarks.cells import asked_for, cell, cell_parser
 from benchmarks.reward_preference import SAC_SETTINGS
 from envs.env import BatchEnv
 from envs.tasks.eye.poster import PosterSearch

@@ -32,9 +32,9 @@ from agents.provenance import commit, versions
 from agents.report_page import page
 from agents.show import say
 from assets.errors import InvalidValueError
-from benchmarks import results
+from benchmarks import cells
+from benchmarks.cells import asked_for, cell_parser
 from benchmarks.peers import PeerError, default_venv, ensure_venv, missing_library
-from benchmarks.results import asked_for, cell_parser
 from rewards import store
 from rewards.card import EXPERT, Footage, card
 
@@ -114,7 +114,7 @@ class Bench:
 
     def cell(self, name: str, seed: int) -> dict[str, float]:
         """Everything measured of a reward with a seed."""
-        return results.cell(self.folder, name, seed, lambda: self.measured(name, seed))
+        return cells.cell(self.folder, name, seed, lambda: self.measured(name, seed))
 
     def measured(self, name: str, seed: int) -> dict[str, float]:
         """The report card; writes the page of seed 0."""

@@ -42,9 +42,10 @@ from agents.run import write_json
 from agents.sb3 import SB3Learner
 from agents.show import say, table
 from assets.errors import InvalidValueError
-from benchmarks import results
+from benchmarks import cells
+from benchmarks.cells import asked_for, averaged, cell_parser
 from benchmarks.oni_captions import CaptionJudge, captions
-from benchmarks.results import Row, asked_for, averaged, cell_parser
+from benchmarks.results import Row
 from envs.env import BatchEnv
 from envs.task import Task, box
 from envs.tasks.arm.place import PlaceCube
@@ -249,7 +250,7 @@ def cell(folder: Path, name: str, seed: int, training: Training) -> dict[str, fl
         write_json(folder / name / f"curve-{seed}.json", curve)
         return found
 
-    return results.cell(folder, name, seed, make)
+    return cells.cell(folder, name, seed, make)
 
 
 def counted(rows: Sequence[Row]) -> list[Row]:

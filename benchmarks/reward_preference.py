@@ -43,7 +43,7 @@ from agents.run import write_json
 from agents.show import say
 from agents.vec import SB3VecEnv
 from agents.vec_reward import VecRewardWrapper
-from benchmarks.results import asked_for, cell, cell_parser, kept
+from benchmarks.cells import asked_for, cell, cell_parser, kept
 from perception.vlm.cached import Cached
 from perception.vlm.judge import Judge
 from perception.vlm.tiny import TinyChat

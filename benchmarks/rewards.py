@@ -43,8 +43,9 @@ from agents.pi2 import PI2Learner
 from agents.report_page import page
 from agents.run import write_json
 from agents.show import say, table
-from benchmarks import results
-from benchmarks.results import Row, asked_for, cell_parser, kept
+from benchmarks import cells, results
+from benchmarks.cells import ARCHIVE, archive, asked_for, cell_parser, kept
+from benchmarks.results import Row
 from benchmarks.reward_oni import counted
 from perception.vlm.tiny import TinyDual
 from rewards.base import OfFrames, WeightedSum
@@ -111,7 +112,7 @@ class Bench:
 
     def cell(self, name: str, seed: int) -> dict[str, float]:
         """Everything measured of a reward with a seed."""
-        return results.cell(self.folder, name, seed, lambda: self.measured(name, seed))
+        return cells.cell(self.folder, name, seed, lambda: self.measured(name, seed))
 
     def measured(self, name: str, seed: int) -> dict[str, float]:
         """Report card, steps, and an agent that is paid by it; writes the page of seed 0."""
@@ -233,7 +234,7 @@ def gathered(folder: Path) -> list[Row]:
     Raises:
         InvalidValueError: there is none.
     """
-    rows = results.averaged(folder, (*MODELS, SIMILAR, *OTHERS), "python -m benchmarks.rewards --cells door/upr")
+    rows = cells.averaged(folder, (*MODELS, SIMILAR, *OTHERS), "python -m benchmarks.rewards --cells door/upr")
     return [*rows, *counted(rows)]
 
 
@@ -247,14 +248,16 @@ def short(rows: Sequence[Row]) -> list[tuple[str, int, str]]:
     return lines
 
 
-def publish(folder: Path, argv: Sequence[str] | None, rows: list[Row]) -> None:
-    """Write the results, and beside the documentation the page of every reward."""
-    say(f"written: {results.write('rewards', results.command_line('benchmarks.rewards', argv), rows)}")
-    place = results.FOLDER.parent / "rewards"
-    place.mkdir(exist_ok=True)
+def publish(folder: Path, argv: Sequence[str] | None, place: Path = ARCHIVE / "rewards") -> None:
+    """Write the cells, the results of all published ones beside rows that have none, and the page of every reward."""
+    archive(folder, place)
+    rows = gathered(place)
+    say(f"written: {results.write('rewards', results.command_line('benchmarks.rewards', argv), rows, keep=True)}")
+    pages = results.FOLDER.parent / "rewards"
+    pages.mkdir(exist_ok=True)
     for name in dict.fromkeys(row.name for row in rows):
         if (folder / name / "report.html").is_file():
-            (place / f"{name.replace('/', '_')}.html").write_text((folder / name / "report.html").read_text())
+            (pages / f"{name.replace('/', '_')}.html").write_text((folder / name / "report.html").read_text())
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -269,7 +272,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     rows = gathered(arguments.folder)
     table(("reward", "seeds", "figures"), short(rows))
     if arguments.publish:
-        publish(arguments.folder, argv, rows)
+        publish(arguments.folder, argv)
     return 0
 
 

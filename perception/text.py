@@ -1,14 +1,14 @@
 """Instructions as vectors: a weight-free text embedding.
 
-An embedding is the concatenation of two unit-scaled parts:
+An embedding is the concatenation of unit-scaled parts:
 
-    e(text) = [ c, m, h / ||h|| ]          shape (EMBEDDING_SIZE,)
+    e(text) = [ c, m, c', m', h / ||h|| ]          shape (EMBEDDING_SIZE,)
 
-`c` in [-1, 1]^3 is the mean sRGB of the colour words in the text, centred on grey; `m` in {0, 1} says whether there was
-one; `h` is a signed feature hash of the words (Weinberger et al. 2009, arXiv:0902.2206) with three slots a word, articles left
-out. Texts that name the same colour
-are therefore near in the first four axes, and every word moves the rest. Frozen language encoders can replace it: anything
-that maps a list of strings to (N, D) float32 will do.
+`c` in [-1, 1]^3 is the sRGB of the first colour word in the text, centred on grey; `c'` that of the last one, where it is
+another: what is taken, and where it goes. `m` and `m'` in {0, 1} say whether there was one. `h` is a signed feature hash of the
+words (Weinberger et al. 2009, arXiv:0902.2206) with three slots a word, articles left out. Texts that name the same colour are
+therefore near in the first axes, and every word moves the rest. Frozen language encoders can replace it: anything that maps a
+list of strings to (N, D) float32 will do.
 """
 
 from __future__ import annotations
@@ -21,8 +21,11 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-EMBEDDING_SIZE = 64
-_HASHED = EMBEDDING_SIZE - 4
+EMBEDDING_SIZE = 68
+# Where the two colours stand in it.
+FIRST_COLOUR, LAST_COLOUR = slice(0, 3), slice(4, 7)
+_BEFORE = 8
+_HASHED = EMBEDDING_SIZE - _BEFORE
 _SLOTS = 3
 _ARTICLES = frozenset({"a", "an", "the"})
 
@@ -52,19 +55,19 @@ def words(text: str) -> list[str]:
 def _embed_one(text: str) -> bytes:
     out = np.zeros(EMBEDDING_SIZE, np.float32)
     named = [COLOURS[w] for w in words(text) if w in COLOURS]
-    if named:
-        out[:3] = 2 * np.mean(named, axis=0) - 1
-        out[3] = 1
+    distinct = list(dict.fromkeys(named[:1] + named[-1:]))
+    for colour, where in zip(distinct, (FIRST_COLOUR, LAST_COLOUR), strict=False):
+        out[where], out[where.stop] = 2 * np.array(colour) - 1, 1
     for word in words(text):
         if word in _ARTICLES:
             continue
         digest = hashlib.blake2b(word.encode(), digest_size=3 * _SLOTS).digest()
         for k in range(0, 3 * _SLOTS, 3):
             slot = int.from_bytes(digest[k : k + 2], "little") % _HASHED
-            out[4 + slot] += 1 if digest[k + 2] & 1 else -1
-    norm = float(np.linalg.norm(out[4:]))
+            out[_BEFORE + slot] += 1 if digest[k + 2] & 1 else -1
+    norm = float(np.linalg.norm(out[_BEFORE:]))
     if norm > 0:
-        out[4:] /= norm
+        out[_BEFORE:] /= norm
     return out.tobytes()
 
 

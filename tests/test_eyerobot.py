@@ -29,21 +29,28 @@ def test_a_cell_is_made_once(tmp_path: Path, capsys: pytest.CaptureFixture[str])
             (place / "panoramas").symlink_to(asset(f"recordings/{task}/complete.json").parent)
     call = ["--tasks", "estop", "--searchers", "bcrl,random_gaze,oracle_gaze", "--policies", "no_rl", "--episodes", "2"]
     call += ["--shifts", "distractors,gaze,spatial"]
-    assert eyerobot.main([*call, "--folder", str(tmp_path), "--set", *TINY]) == 0
-    cell = tmp_path / "estop" / "no_rl-0" / "cell.json"
+    cells = tmp_path / "cells"
+    call += ["--folder", str(tmp_path), "--cells", str(cells)]
+    assert eyerobot.main([*call, "--set", *TINY]) == 0
+    cell = cells / "estop" / "no_rl-0.json"
     found = json.loads(cell.read_text())
     assert all(len(v) == 2 for v in found.values() if isinstance(v, list))
     assert all(0 <= p <= 1 for p in found["progress"])
-    oracle = json.loads((tmp_path / "search" / "cell-oracle_gaze-0.json").read_text())
+    assert (found["settings"]["agent.gaze"], found["settings"]["steps"]) == ("frozen", found["steps"])
+    oracle = json.loads((cells / "search" / "oracle_gaze-0.json").read_text())
     assert oracle["success"] == [True, True]
     assert max(oracle["seconds_to_fixate"]) < 1.5
     made = cell.stat().st_mtime_ns
-    eyerobot.main([*call, "--folder", str(tmp_path)])
+    eyerobot.main(call)
     assert cell.stat().st_mtime_ns == made
-    names = {(r.name, r.metric) for r in gathered(tmp_path)}
+    names = {(r.name, r.metric) for r in gathered(cells)}
     assert {("estop/no_rl/gaze", "success_rate"), ("estop/no_rl/spatial", "progress")} <= names
     assert {("estop/no_rl", "final_error_cm"), ("search/oracle_gaze", "success_rate"), ("estop/no_rl", "progress")} <= names
     assert "estop/no_rl, seed 0" in capsys.readouterr().err
+    other = {**found, "settings": {**found["settings"], "agent.blind": 0.5}}
+    (cells / "estop" / "no_rl-1.json").write_text(json.dumps(other))
+    with pytest.raises(InvalidValueError, match=r"seed 1 was trained with agent\.blind=0\.5"):
+        gathered(cells)
 
 
 def test_rows_pool_the_episodes_of_all_seeds() -> None:
@@ -69,6 +76,6 @@ def test_what_never_happened_is_told_as_nothing() -> None:
 
 def test_what_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UnknownNameError, match="estop"):
-        eyerobot.main(["--tasks", "stop", "--folder", str(tmp_path)])
+        eyerobot.main(["--tasks", "stop", "--cells", str(tmp_path)])
     with pytest.raises(InvalidValueError, match="no cells yet"):
-        eyerobot.main(["--folder", str(tmp_path)])
+        eyerobot.main(["--cells", str(tmp_path)])

@@ -78,14 +78,33 @@ def document(root: Path, view: str = "wide") -> Path:
 def test_what_is_written_is_read_back(tmp_path: Path) -> None:
     path = results.write("speed", "make it", ROWS, tmp_path, {"other": "1.2", "absent": None})
     result = results.read(path)
+    assert not result.earlier
     assert path == tmp_path / "speed.json"
     assert result.rows == ROWS
-    assert result.command == "make it"
-    assert set(result.machine) == {"cpu", "cores", "memory_gib", "gpu", "os", "python"}
-    assert set(result.versions) == {*provenance.PACKAGES, "other", "absent"}
-    assert result.versions["other"] == "1.2"
-    assert result.versions["absent"] is None
-    assert re.fullmatch(r"unknown|[0-9a-f]{40}(\+dirty)?", result.commit)
+    assert result.origin.command == "make it"
+    assert set(result.origin.machine) == {"cpu", "cores", "memory_gib", "gpu", "os", "python"}
+    assert set(result.origin.versions) == {*provenance.PACKAGES, "other", "absent"}
+    assert result.origin.versions["other"] == "1.2"
+    assert result.origin.versions["absent"] is None
+    assert re.fullmatch(r"unknown|[0-9a-f]{40}(\+dirty)?", result.origin.commit)
+
+
+def test_rows_of_other_names_can_be_kept_with_where_they_come_from(golden: Path) -> None:
+    new = Row("saccade", "camera_sps_84", 2000.0, None, None, 1)
+    results.write("speed", "make it again", [new], golden.parent, keep=True)
+    found = results.read(golden)
+    assert found.rows == (new, ROWS[2])
+    assert (found.origin.command, list(found.earlier)) == ("make it again", ["other"])
+    assert found.earlier["other"].command == "make it"
+    last = results.table(golden).splitlines()[-2:]
+    assert last[0].startswith("`make it again` on ")
+    assert last[1] == "other: `make it` on 2026-01-31, commit 0123456789+dirty, Some CPU, 2 cores, no GPU."
+    results.write("speed", "make it a third time", [Row("third", "x", 1.0, None, None, 1)], golden.parent, keep=True)
+    assert {name: o.command for name, o in results.read(golden).earlier.items()} == {
+        "saccade": "make it again", "other": "make it",
+    }  # fmt: skip
+    results.write("speed", "anew", [new], golden.parent)
+    assert results.read(golden).rows == (new,)
 
 
 def test_outside_git_the_commit_is_unknown(tmp_path: Path) -> None:
@@ -131,6 +150,7 @@ def _drop(key: str) -> Callable[[dict[str, Any]], object]:
         (lambda c: c["rows"][1].update(n=1.5), "speed.json: row 1: row saccade/state_overhead_ratio: the count"),
         (lambda c: c["rows"][0].update(value=float("nan")), "speed.json: numbers must be finite, got NaN"),
         (lambda c: c["versions"].pop("torch"), "speed.json: versions lacks torch; write null"),
+        (lambda c: c.update(earlier=[{**c, "names": ["mine"]}]), "speed.json: earlier origin 0 has the unknown key earlier"),
         (lambda c: c["machine"].update(gpu=1), "speed.json: machine.gpu must be a text, or null without a GPU, got 1"),
     ],
 )
