@@ -23,35 +23,19 @@ from typing import Any
 
 import numpy as np
 import torch
-from gymnasium import spaces
 from gymnasium.vector import VectorEnv
-from numpy.typing import NDArray
-from omegaconf import DictConfig, OmegaConf
 from torch import nn
 from torch.nn import functional
 
 from agents import checkpoint, fort
-from agents.augment import Change, Jitter
+from agents.augment import Jitter
 from agents.base import Observation
-from agents.chunk import ChunkBuffer
-from agents.device import place
-from agents.extractor import image_keys
-from agents.glance import Glance
+from agents.pair import Pair
 from agents.parallel import Group
-from agents.scales import Scales
 from assets.errors import InvalidValueError, UnknownNameError
-from perception.recording import PER_STEP
 from rewards.chunks import joint_reward, path_reward
 
 REWARDS = ("path", "joint", "env")
-GAZES = ("learned", "frozen", "random", "fixed", "oracle")
-HANDS: dict[str, type[nn.Module]] = {"joints": fort.HandNet, "glance": Glance}
-# A fixed gaze: straight ahead, down to the table; rad.
-AHEAD_GAZE = np.radians([0.0, -15.0])
-# How many rows of a chunk ahead the arm is steered: the servos lag by about one step.
-AHEAD = 4
-# What the arm's action means, see `envs.actions.JointDelta`, rad.
-REACH = 0.1
 
 
 @dataclass
@@ -91,7 +75,7 @@ def advantages(
     return out, out + values
 
 
-class BCRLLearner:
+class BCRLLearner(Pair):
     """Trains eye and hand; one step is one step of one eye.
 
     Args:
@@ -99,17 +83,13 @@ class BCRLLearner:
         seed: of the initial weights and of everything drawn here.
         device: "auto", "cpu", "cuda".
         threads: torch threads on the CPU; 0 leaves torch's choice.
-        size: name of `fort.SIZES`, or a mapping of `fort.Size`'s fields.
-        encoder: "patches", or folder or name of a frozen vision transformer.
-        gaze: who turns the eye: "learned"; "frozen", the eye as it is at the start; "random" (any turn, at every step), "fixed"
-            (straight ahead, 15 degrees down), "oracle" (to the recorded target). All but the first leave the eye unlearned.
+        size, encoder, hand_net, chunk, wait, eye_at: see `Pair`.
+        gaze: see `Pair`; all but "learned" leave the eye unlearned.
         reward: "path" and "joint" of the hand's predictions, or "env".
         hand: whether there is a hand to train.
-        hand_net: "joints", EyeRobot's, a token for each of its moves; or "glance", `agents.glance`, for few demonstrations.
         start: run folder or checkpoint of visual search to begin the networks from; with another reward than "env" values begin
             at 0.
         start_hand: whether the hand too begins from that checkpoint's eye, as far as they are alike.
-        chunk: rows of the arm's next moves.
         eye_rate, hand_rate: learning rates at their highest.
         warmup_steps, decay_steps, total_steps: the rates rise for the first, and fall along a half cosine to a hundredth in the
             last `decay_steps` of `total_steps`; 0 for no fall.
@@ -132,12 +112,8 @@ class BCRLLearner:
         augment: share of episodes whose pictures are changed.
         dropout: of what the arm feels, while the hand learns.
         half: bfloat16 where that is safe.
-        wait: steps at an episode's beginning in which the arm stands still when acting, so that the eye can search as it does
-            in the recordings' pause.
         eye_from: steps before which the eye keeps to what it began with and only its critic learns: a hand that knows nothing
             cannot judge what it is shown.
-        eye_at: where the eye stands above the table, (x, y, z) m along the axes of the arm's foot. With it the hand knows where
-            its tool is beside the line of sight; None where that was never measured, as in EyeRobot.
 
     Raises:
         UnknownNameError, InvalidValueError: an argument is wrong.
@@ -154,55 +130,23 @@ class BCRLLearner:
         reward_scale: float = 3.0, blind: float = 0.0, augment: float = 0.5, dropout: float = 0.1, half: bool = False,
         wait: int = 30, eye_from: int = 0, eye_at: Sequence[float] | None = None,
     ) -> None:  # fmt: skip
-        for name, value, known in (("gaze", gaze, GAZES), ("reward", reward, REWARDS), ("hand_net", hand_net, HANDS)):
-            if value not in known:
-                raise UnknownNameError(name, value, known)
-        inner: Any = env.unwrapped
-        if getattr(inner, "turns", None) is None:
-            raise InvalidValueError("BC-RL needs an EyeReplay environment with actions=directions_9 or directions_25")
+        if reward not in REWARDS:
+            raise UnknownNameError("reward", reward, REWARDS)
         if reward != "env" and not hand:
             raise InvalidValueError(f"reward={reward!r} is about the hand's predictions: it needs hand=true")
         own_epochs = epochs if hand_epochs is None else hand_epochs
-        _at_least(wait=(wait, 0), hand_batch=(hand_batch, 1), epochs=(epochs, 1), hand_epochs=(own_epochs, 1))
+        _at_least(hand_batch=(hand_batch, 1), epochs=(epochs, 1), hand_epochs=(own_epochs, 1))
         if not 0 <= greedy < 1 or (greedy and not imitate):
             raise InvalidValueError(f"greedy must be in [0, 1), and needs imitate > 0, got {greedy} and imitate={imitate}")
         if not 0 <= blind < 1:
             raise InvalidValueError(f"blind must be a share in [0, 1), got {blind}")
         if not 1 <= minibatches <= env.num_envs:
             raise InvalidValueError(f"minibatches must be in [1, {env.num_envs}], got {minibatches}")
-        self._env, self._inner = env, inner
+        super().__init__(env, seed, device, threads, size, encoder, gaze, hand, hand_net, chunk, wait, eye_at)
+        self._env, self._reward = env, reward
         self._group = Group.here()
-        self.device = place(device, threads)
-        self._gaze, self._reward, self._with_hand, self._chunk = gaze, reward, hand, chunk
-        self._turns = torch.from_numpy(inner.turns).to(self.device)
-        self._eye_at = None if eye_at is None else np.asarray(eye_at, np.float64)
-        if self._eye_at is not None and (self._eye_at.shape != (3,) or not self._eye_at[2] > 0):
-            raise InvalidValueError(f"eye_at must be three numbers, m, the last above the table, got {eye_at}")
-        made = fort.SIZES[size] if isinstance(size, str) else fort.Size(**size)
-        space = env.single_observation_space
-        assert isinstance(space, spaces.Dict)
-        self._levels = image_keys(space)
-        self._felt = [k for k in ("joints", "opening", "explored") if k in space.spaces]
-        felt, self._dof = spaces.flatdim(spaces.Dict({k: space[k] for k in self._felt})), spaces.flatdim(space["joints"])
-        self.eye, self.hand = fort.make(
-            space.spaces,
-            felt,
-            len(self._turns),
-            chunk,
-            self._dof + 1,
-            made,
-            inner.fovs,
-            encoder,
-            seed,
-            None if self._eye_at is None else float(self._eye_at[2]),
-            HANDS[hand_net],
-        )
-        self.scales = Scales(felt, self._dof)
-        self.scales.fit(inner.columns("joints"), inner.columns("opening"), chunk)
-        for net in (self.eye, self.hand, self.scales):
-            net.to(self.device)
         if start is not None:
-            self._begin_from(start, start_hand)
+            self._begin_from(start, start_hand, new_values=reward != "env")
         self._rates = {"eye": eye_rate, "hand": hand_rate}
         self._optimizers = {
             name: torch.optim.AdamW(net.parameters(), lr=self._rates[name], betas=(0.9, 0.95), weight_decay=0.01, eps=1e-7)
@@ -216,14 +160,12 @@ class BCRLLearner:
         self._target_kl, self._scale = target_kl, reward_scale
         self._blind = blind
         self._imitate, self._greedy = imitate, round(greedy * env.num_envs)
-        self._half, self._dropout, self._wait, self._eye_from = half, dropout, wait, eye_from
+        self._half, self._dropout, self._eye_from = half, dropout, eye_from
         own = seed * 1000 + self._group.rank  # each process draws its own
         self._rng = torch.Generator().manual_seed(own)
         env.reset(seed=own)
         self._jitter = Jitter(augment)
         self._steps = 0
-        self._acting: _Acting | None = None
-        self._task: VectorEnv[Any, Any, Any] | None = None
 
     @property
     def steps(self) -> int:
@@ -282,34 +224,6 @@ class BCRLLearner:
         }
         return Rollout(last=self._look(seen, memory)[1], told=told, **found)
 
-    def _look(self, seen: fort.Seen, memory: fort.Memory) -> tuple[torch.Tensor, torch.Tensor]:
-        """Logits of the eye's turns and values, one step on; zeros where the eye has no say."""
-        if self._gaze in ("learned", "frozen"):
-            return self.eye.step(seen, memory)
-        memory.steps += 1
-        return seen.gaze.new_zeros(len(seen.gaze), len(self._turns)), seen.gaze.new_zeros(len(seen.gaze))
-
-    def see(self, obs: Observation, change: Change | None = None) -> fort.Seen:
-        """Observations of N simulations for the networks, with changed pictures."""
-        images = torch.from_numpy(np.stack([obs[k] for k in self._levels], axis=1)).to(self.device)
-        images = images if change is None else change(images)
-        felt = np.concatenate([obs[k] for k in self._felt], axis=1).astype(np.float32)
-        gaze, words = (torch.from_numpy(np.asarray(obs[k], np.float32)).to(self.device) for k in ("gaze", "target"))
-        tool = np.zeros((len(gaze), 3)) if self._eye_at is None else self._inner.tool(obs["joints"]) - self._eye_at
-        there = torch.from_numpy(tool.astype(np.float32)).to(self.device)
-        return fort.Seen(images, gaze, self.scales.felt(torch.from_numpy(felt).to(self.device)), words, there)
-
-    def _choose(self, logits: torch.Tensor, seen: fort.Seen, deterministic: bool = False) -> torch.Tensor:
-        """The eye's turns, (N,)."""
-        if self._gaze == "oracle":
-            return torch.from_numpy(np.asarray(self._inner.oracle())).to(self.device)
-        if self._gaze == "fixed":
-            left = torch.from_numpy(AHEAD_GAZE).to(seen.gaze) - seen.gaze
-            return torch.cdist(left, self._turns.to(left)).argmin(dim=1)
-        if deterministic and self._gaze != "random":
-            return logits.argmax(-1)
-        return torch.multinomial(logits.softmax(-1).cpu(), 1, generator=self._rng)[:, 0].to(self.device)
-
     def _worth(self, seen: fort.Seen, obs: Observation, info: Mapping[str, Any]) -> torch.Tensor:
         """What the eye is paid, (N,): what the hand's predictions are worth, or how much more than from seeing nothing."""
         worth = self._judge(seen, obs, info)
@@ -325,10 +239,6 @@ class BCRLLearner:
         else:
             worth = path_reward(chunk["tool"], self._inner.tool(joints), chunk["valid"])
         return torch.from_numpy(worth.astype(np.float32)).to(self.device)
-
-    def _planned(self, said: torch.Tensor, obs: Observation) -> NDArray[np.float64]:
-        """Joint angles of the arm's next moves, (N, chunk, dof) rad."""
-        return np.asarray(obs["joints"], np.float64)[:, None] + self.scales.joints(said).double().cpu().numpy()
 
     def _lesson(self, obs: Observation, info: Mapping[str, Any]) -> dict[str, torch.Tensor]:
         """What the hand should say, and where that is learned: not while the world stands still."""
@@ -446,76 +356,6 @@ class BCRLLearner:
         first, last = self._entropies
         return first + (last - first) * self._fallen()
 
-    # -- acting --------------------------------------------------------------------------------------------------------
-
-    @staticmethod
-    def acting_env(config: DictConfig) -> DictConfig:
-        """Recordings are trained in; the pair acts in their task, with the same eye and the arm driven by its joints.
-
-        Args:
-            config: of the training.
-
-        Raises:
-            InvalidValueError: it has no hand, or its recordings are of no task of the suite.
-        """
-        env = config.env
-        name = str(env.id)
-        if not config.agent.hand:
-            raise InvalidValueError("an eye without a hand searches in recordings only; train it with agent.hand=true")
-        if "EyeReplay-" not in name:
-            raise InvalidValueError(f"{name} tells of no task of the suite that an arm could act in")
-        eye = {key: env[key] for key in ("resolution", "fovs", "projection", "cameras") if key in env}
-        return OmegaConf.create({"id": name.replace("EyeReplay-", ""), "control": "joint", **eye})
-
-    def act_in(self, env: VectorEnv[Any, Any, Any]) -> None:
-        """Act in a task from now on; only the oracle's gaze needs to know it."""
-        self._task = env
-
-    @torch.no_grad()
-    def act(self, obs: Observation, *, deterministic: bool = False) -> NDArray[np.float32]:
-        """Actions (N, 2 + dof + 1) in [-1, 1] for a task with `control=joint`, or (N, 2) rates where nothing is felt of an arm.
-
-        The eye remembers, and chunks of past steps go on: call `reset` before new episodes.
-        """
-        count = len(obs["gaze"])
-        if self._acting is None or self._acting.count != count:
-            self._acting = _Acting(self.eye.start(count, self.device), count, self._chunk)
-        self.eye.eval()
-        self.hand.eval()
-        seen = self.see(obs)
-        logits, _ = self._look(seen, self._acting.memory)
-        if self._gaze == "oracle" and self._task is not None:
-            rates = np.asarray(self._task.unwrapped.oracle())[:, :2]  # type: ignore[attr-defined]
-        else:
-            turn = self._choose(logits, seen, deterministic)
-            rates = (self._turns[turn] / np.radians(self._inner.gaze_reach)).cpu().numpy()
-        if not self._with_hand:
-            return np.clip(rates, -1, 1).astype(np.float32)
-        said, now = self.hand(seen), np.asarray(obs["joints"], np.float64)
-        joints = self._planned(said, obs)
-        plan = np.concatenate([joints, said[..., -1:].cpu().numpy()], axis=-1)
-        goal = self._acting.buffer.act(count, lambda: plan[:, AHEAD::PER_STEP].astype(np.float32))
-        arm = np.concatenate([(goal[:, :-1] - now) / (AHEAD / PER_STEP) / REACH, goal[:, -1:]], axis=1)
-        waiting = self._acting.memory.steps.cpu().numpy() <= self._wait
-        arm[waiting] = np.concatenate([0 * now, 2 * obs["opening"] - 1], axis=1)[waiting]
-        self._acting.buffer.reset(waiting)
-        self._acting.path = np.where(waiting[:, None, None], np.nan, self._inner.tool(joints))
-        return np.clip(np.concatenate([rates, arm], axis=1), -1, 1).astype(np.float32)
-
-    def thought(self) -> dict[str, NDArray[Any]]:
-        """What the last action came from: "path" (N, chunk, 3), where the hand expects the tool, world frame, m; NaN while it
-        waits. Empty without a hand.
-        """
-        return {"path": self._acting.path} if self._with_hand and self._acting is not None else {}
-
-    def reset(self, sims: NDArray[np.bool_] | None = None) -> None:
-        """Forget what was seen and planned, in all simulations or in those of a mask (N,)."""
-        if sims is None or self._acting is None:
-            self._acting = None
-        else:
-            self._acting.memory.forget(torch.from_numpy(sims).to(self.device))
-            self._acting.buffer.reset(sims)
-
     # -- checkpoints ---------------------------------------------------------------------------------------------------
 
     def state(self) -> dict[str, Any]:
@@ -529,19 +369,6 @@ class BCRLLearner:
             "steps": self._steps,
         }
 
-    def _nets(self) -> tuple[tuple[str, nn.Module], ...]:
-        return ("eye", self.eye), ("hand", self.hand), ("scales", self.scales)
-
-    def load_policy(self, saved: Mapping[str, Any]) -> None:
-        """Only what acting needs.
-
-        Raises:
-            InvalidValueError: a checkpoint of another size of network or observation.
-        """
-        for name, net in self._nets():
-            _load(net, checkpoint.to_tensors(saved["policy"][name]), name)
-        self.reset()
-
     def load_state(self, saved: Mapping[str, Any]) -> None:
         """Bring back what `state` returned; training continues as if it had never stopped."""
         self.load_policy(saved)
@@ -550,34 +377,6 @@ class BCRLLearner:
         self._rng.set_state(checkpoint.to_tensors(saved["rng"]).to(torch.uint8))
         self._inner.resume(saved["env"]["arrays"], saved["env"]["rest"])
         self._steps = int(saved["steps"])
-
-    def _begin_from(self, start: str | Path, with_hand: bool) -> None:
-        """Take the eye, and for the hand what it shares with it, from another training."""
-        folder = Path(start)
-        place = folder / "checkpoints" if (folder / "checkpoints").is_dir() else folder
-        saved = checkpoint.to_tensors(checkpoint.load_last(place)[1]["learner"]["policy"]["eye"])
-        _load(self.eye, saved, "eye")
-        if self._reward != "env":
-            # Values of search are of another reward, and larger: where the eye seldom is they would stay so, and draw it there.
-            last = self.eye.critic[-1]
-            assert isinstance(last, nn.Linear)
-            nn.init.zeros_(last.weight)
-            nn.init.zeros_(last.bias)
-        if with_hand:
-            ours = self.hand.state_dict()
-            shared = {k: v for k, v in saved.items() if k in ours and k.startswith(("encoder.", "tokens.", "blocks."))}
-            self.hand.load_state_dict({**ours, **shared})
-
-
-@dataclass
-class _Acting:
-    memory: fort.Memory
-    count: int
-    chunk: int
-
-    def __post_init__(self) -> None:
-        self.buffer = ChunkBuffer(len(range(AHEAD, self.chunk, PER_STEP)), 1, 0.01)
-        self.path = np.full((self.count, self.chunk, 3), np.nan)
 
 
 class _Rows:
@@ -618,15 +417,3 @@ def _at_least(**given: tuple[int, int]) -> None:
 def _note(told: dict[str, list[float]], found: Mapping[str, float]) -> None:
     for name, value in found.items():
         told.setdefault(name, []).append(value)
-
-
-def _load(net: nn.Module, saved: Mapping[str, torch.Tensor], name: str) -> None:
-    ours = net.state_dict()
-    for key in sorted(set(ours) | set(saved)):
-        a, b = (tuple(x[key].shape) if key in x else None for x in (saved, ours))
-        if a != b:
-            raise InvalidValueError(
-                f"the checkpoint's {name} has {key} {a}, this configuration's {b}: take the size, observation and actions "
-                "that it was trained with"
-            )
-    net.load_state_dict(dict(saved))

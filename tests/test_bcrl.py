@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 
 from agents import checkpoint
 from agents.augment import Jitter
-from agents.bcrl import AHEAD_GAZE, BCRLLearner, Rollout, advantages
+from agents.bcrl import BCRLLearner, Rollout, advantages
 from agents.config import load
 from agents.evaluate import main as evaluate
 from agents.make import make_env, make_learner
+from agents.pair import AHEAD_GAZE
 from agents.parallel import Group
 from agents.train import main as train
 from assets.errors import InvalidValueError, UnknownNameError

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import envs
-from agents.bcrl import AHEAD, REACH
+from agents.pair import AHEAD, REACH
 from assets import asset
 from envs.registry import NAMESPACE, REPLAYS
 from perception.recording import PER_STEP, Recordings

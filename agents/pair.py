@@ -1,0 +1,266 @@
+"""A pair of eye and hand, as networks and as a policy: what they see, where the eye turns, where the hand goes.
+
+It is made for an environment of recordings (`envs/replay.py`) and acts in the task that they are of: its chunks steer the arm's
+joints, averaged over the steps that predicted them. `agents.bcrl` trains it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from gymnasium.vector import VectorEnv
+from numpy.typing import NDArray
+from omegaconf import DictConfig, OmegaConf
+from torch import nn
+
+from agents import checkpoint, fort
+from agents.augment import Change
+from agents.base import Observation
+from agents.chunk import ChunkBuffer
+from agents.device import place
+from agents.extractor import image_keys
+from agents.glance import Glance
+from agents.scales import Scales
+from assets.errors import InvalidValueError, UnknownNameError
+from perception.recording import PER_STEP
+
+GAZES = ("learned", "frozen", "random", "fixed", "oracle")
+HANDS: dict[str, type[nn.Module]] = {"joints": fort.HandNet, "glance": Glance}
+# A fixed gaze: straight ahead, down to the table; rad.
+AHEAD_GAZE = np.radians([0.0, -15.0])
+# How many rows of a chunk ahead the arm is steered: the servos lag by about one step.
+AHEAD = 4
+# What the arm's action means, see `envs.actions.JointDelta`, rad.
+REACH = 0.1
+
+
+class Pair:
+    """An eye and a hand.
+
+    Args:
+        env: vector environment of `Saccade/EyeReplay-*` with discrete actions.
+        seed: of the initial weights, and of the turns that are drawn.
+        device: "auto", "cpu", "cuda".
+        threads: torch threads on the CPU; 0 leaves torch's choice.
+        size: name of `fort.SIZES`, or a mapping of `fort.Size`'s fields.
+        encoder: "patches", or folder or name of a frozen vision transformer.
+        gaze: who turns the eye: "learned"; "frozen", the eye as it is at the start; "random" (any turn, at every step), "fixed"
+            (straight ahead, 15 degrees down), "oracle" (to the recorded target).
+        hand: whether there is a hand.
+        hand_net: "joints", EyeRobot's, a token for each of its moves; or "glance", `agents.glance`, for few demonstrations.
+        chunk: rows of the arm's next moves.
+        wait: steps at an episode's beginning in which the arm stands still when acting, so that the eye can search as it does
+            in the recordings' pause.
+        eye_at: where the eye stands above the table, (x, y, z) m along the axes of the arm's foot. With it the hand knows where
+            its tool is beside the line of sight; None where that was never measured, as in EyeRobot.
+
+    Raises:
+        UnknownNameError, InvalidValueError: an argument is wrong.
+    """
+
+    def __init__(
+        self, env: VectorEnv[Any, Any, Any], seed: int = 0, device: str = "auto", threads: int = 0,
+        size: str | Mapping[str, Any] = "small", encoder: str = "patches", gaze: str = "learned", hand: bool = True,
+        hand_net: str = "joints", chunk: int = 30, wait: int = 30, eye_at: Sequence[float] | None = None,
+    ) -> None:  # fmt: skip
+        for name, value, known in (("gaze", gaze, GAZES), ("hand_net", hand_net, HANDS)):
+            if value not in known:
+                raise UnknownNameError(name, value, known)
+        if wait < 0:
+            raise InvalidValueError(f"wait must be >= 0, got {wait}")
+        inner: Any = env.unwrapped
+        if getattr(inner, "turns", None) is None:
+            raise InvalidValueError("BC-RL needs an EyeReplay environment with actions=directions_9 or directions_25")
+        self._inner = inner
+        self.device = place(device, threads)
+        self._gaze, self._with_hand, self._chunk, self._wait = gaze, hand, chunk, wait
+        self._turns = torch.from_numpy(inner.turns).to(self.device)
+        self._eye_at = None if eye_at is None else np.asarray(eye_at, np.float64)
+        if self._eye_at is not None and (self._eye_at.shape != (3,) or not self._eye_at[2] > 0):
+            raise InvalidValueError(f"eye_at must be three numbers, m, the last above the table, got {eye_at}")
+        self._make(env, fort.SIZES[size] if isinstance(size, str) else fort.Size(**size), encoder, hand_net, seed)
+        self._rng = torch.Generator().manual_seed(seed)
+        self._acting: _Acting | None = None
+        self._task: VectorEnv[Any, Any, Any] | None = None
+
+    def _make(self, env: VectorEnv[Any, Any, Any], size: fort.Size, encoder: str, hand_net: str, seed: int) -> None:
+        """The networks, and the scales of what the arm feels and of its moves."""
+        space = env.single_observation_space
+        assert isinstance(space, spaces.Dict)
+        self._levels = image_keys(space)
+        self._felt = [k for k in ("joints", "opening", "explored") if k in space.spaces]
+        felt, dof = spaces.flatdim(spaces.Dict({k: space[k] for k in self._felt})), spaces.flatdim(space["joints"])
+        height = None if self._eye_at is None else float(self._eye_at[2])
+        self.eye, self.hand = fort.make(
+            space.spaces, felt, len(self._turns), self._chunk, dof + 1, size, self._inner.fovs, encoder, seed, height,
+            HANDS[hand_net],
+        )  # fmt: skip
+        self.scales = Scales(felt, dof)
+        self.scales.fit(self._inner.columns("joints"), self._inner.columns("opening"), self._chunk)
+        for _, net in self._nets():
+            net.to(self.device)
+
+    # -- what is seen, and what is made of it --------------------------------------------------------------------------
+
+    def _look(self, seen: fort.Seen, memory: fort.Memory) -> tuple[torch.Tensor, torch.Tensor]:
+        """Logits of the eye's turns and values, one step on; zeros where the eye has no say."""
+        if self._gaze in ("learned", "frozen"):
+            return self.eye.step(seen, memory)
+        memory.steps += 1
+        return seen.gaze.new_zeros(len(seen.gaze), len(self._turns)), seen.gaze.new_zeros(len(seen.gaze))
+
+    def see(self, obs: Observation, change: Change | None = None) -> fort.Seen:
+        """Observations of N simulations for the networks, with changed pictures."""
+        images = torch.from_numpy(np.stack([obs[k] for k in self._levels], axis=1)).to(self.device)
+        images = images if change is None else change(images)
+        felt = np.concatenate([obs[k] for k in self._felt], axis=1).astype(np.float32)
+        gaze, words = (torch.from_numpy(np.asarray(obs[k], np.float32)).to(self.device) for k in ("gaze", "target"))
+        tool = np.zeros((len(gaze), 3)) if self._eye_at is None else self._inner.tool(obs["joints"]) - self._eye_at
+        there = torch.from_numpy(tool.astype(np.float32)).to(self.device)
+        return fort.Seen(images, gaze, self.scales.felt(torch.from_numpy(felt).to(self.device)), words, there)
+
+    def _choose(self, logits: torch.Tensor, seen: fort.Seen, deterministic: bool = False) -> torch.Tensor:
+        """The eye's turns, (N,)."""
+        if self._gaze == "oracle":
+            return torch.from_numpy(np.asarray(self._inner.oracle())).to(self.device)
+        if self._gaze == "fixed":
+            left = torch.from_numpy(AHEAD_GAZE).to(seen.gaze) - seen.gaze
+            return torch.cdist(left, self._turns.to(left)).argmin(dim=1)
+        if deterministic and self._gaze != "random":
+            return logits.argmax(-1)
+        return torch.multinomial(logits.softmax(-1).cpu(), 1, generator=self._rng)[:, 0].to(self.device)
+
+    def _planned(self, said: torch.Tensor, obs: Observation) -> NDArray[np.float64]:
+        """Joint angles of the arm's next moves, (N, chunk, dof) rad."""
+        return np.asarray(obs["joints"], np.float64)[:, None] + self.scales.joints(said).double().cpu().numpy()
+
+    # -- acting --------------------------------------------------------------------------------------------------------
+
+    @staticmethod
+    def acting_env(config: DictConfig) -> DictConfig:
+        """Recordings are trained in; the pair acts in their task, with the same eye and the arm driven by its joints.
+
+        Args:
+            config: of the training.
+
+        Raises:
+            InvalidValueError: it has no hand, or its recordings are of no task of the suite.
+        """
+        env = config.env
+        name = str(env.id)
+        if not config.agent.hand:
+            raise InvalidValueError("an eye without a hand searches in recordings only; train it with agent.hand=true")
+        if "EyeReplay-" not in name:
+            raise InvalidValueError(f"{name} tells of no task of the suite that an arm could act in")
+        eye = {key: env[key] for key in ("resolution", "fovs", "projection", "cameras") if key in env}
+        return OmegaConf.create({"id": name.replace("EyeReplay-", ""), "control": "joint", **eye})
+
+    def act_in(self, env: VectorEnv[Any, Any, Any]) -> None:
+        """Act in a task from now on; only the oracle's gaze needs to know it."""
+        self._task = env
+
+    @torch.no_grad()
+    def act(self, obs: Observation, *, deterministic: bool = False) -> NDArray[np.float32]:
+        """Actions (N, 2 + dof + 1) in [-1, 1] for a task with `control=joint`, or (N, 2) rates where nothing is felt of an arm.
+
+        The eye remembers, and chunks of past steps go on: call `reset` before new episodes.
+        """
+        count = len(obs["gaze"])
+        if self._acting is None or self._acting.count != count:
+            self._acting = _Acting(self.eye.start(count, self.device), count, self._chunk)
+        self.eye.eval()
+        self.hand.eval()
+        seen = self.see(obs)
+        logits, _ = self._look(seen, self._acting.memory)
+        if self._gaze == "oracle" and self._task is not None:
+            rates = np.asarray(self._task.unwrapped.oracle())[:, :2]  # type: ignore[attr-defined]
+        else:
+            turn = self._choose(logits, seen, deterministic)
+            rates = (self._turns[turn] / np.radians(self._inner.gaze_reach)).cpu().numpy()
+        if not self._with_hand:
+            return np.clip(rates, -1, 1).astype(np.float32)
+        said, now = self.hand(seen), np.asarray(obs["joints"], np.float64)
+        joints = self._planned(said, obs)
+        plan = np.concatenate([joints, said[..., -1:].cpu().numpy()], axis=-1)
+        goal = self._acting.buffer.act(count, lambda: plan[:, AHEAD::PER_STEP].astype(np.float32))
+        arm = np.concatenate([(goal[:, :-1] - now) / (AHEAD / PER_STEP) / REACH, goal[:, -1:]], axis=1)
+        waiting = self._acting.memory.steps.cpu().numpy() <= self._wait
+        arm[waiting] = np.concatenate([0 * now, 2 * obs["opening"] - 1], axis=1)[waiting]
+        self._acting.buffer.reset(waiting)
+        self._acting.path = np.where(waiting[:, None, None], np.nan, self._inner.tool(joints))
+        return np.clip(np.concatenate([rates, arm], axis=1), -1, 1).astype(np.float32)
+
+    def thought(self) -> dict[str, NDArray[Any]]:
+        """What the last action came from: "path" (N, chunk, 3), where the hand expects the tool, world frame, m; NaN while it
+        waits. Empty without a hand.
+        """
+        return {"path": self._acting.path} if self._with_hand and self._acting is not None else {}
+
+    def reset(self, sims: NDArray[np.bool_] | None = None) -> None:
+        """Forget what was seen and planned, in all simulations or in those of a mask (N,)."""
+        if sims is None or self._acting is None:
+            self._acting = None
+        else:
+            self._acting.memory.forget(torch.from_numpy(sims).to(self.device))
+            self._acting.buffer.reset(sims)
+
+    # -- weights -------------------------------------------------------------------------------------------------------
+
+    def _nets(self) -> tuple[tuple[str, nn.Module], ...]:
+        return ("eye", self.eye), ("hand", self.hand), ("scales", self.scales)
+
+    def load_policy(self, saved: Mapping[str, Any]) -> None:
+        """Only what acting needs.
+
+        Raises:
+            InvalidValueError: a checkpoint of another size of network or observation.
+        """
+        for name, net in self._nets():
+            _load(net, checkpoint.to_tensors(saved["policy"][name]), name)
+        self.reset()
+
+    def _begin_from(self, start: str | Path, with_hand: bool, new_values: bool) -> None:
+        """Take the eye, and for the hand what it shares with it, from another training; its values only of the same reward."""
+        folder = Path(start)
+        place = folder / "checkpoints" if (folder / "checkpoints").is_dir() else folder
+        saved = checkpoint.to_tensors(checkpoint.load_last(place)[1]["learner"]["policy"]["eye"])
+        _load(self.eye, saved, "eye")
+        if new_values:
+            # Values of search are of another reward, and larger: where the eye seldom is they would stay so, and draw it there.
+            last = self.eye.critic[-1]
+            assert isinstance(last, nn.Linear)
+            nn.init.zeros_(last.weight)
+            nn.init.zeros_(last.bias)
+        if with_hand:
+            ours = self.hand.state_dict()
+            shared = {k: v for k, v in saved.items() if k in ours and k.startswith(("encoder.", "tokens.", "blocks."))}
+            self.hand.load_state_dict({**ours, **shared})
+
+
+@dataclass
+class _Acting:
+    memory: fort.Memory
+    count: int
+    chunk: int
+
+    def __post_init__(self) -> None:
+        self.buffer = ChunkBuffer(len(range(AHEAD, self.chunk, PER_STEP)), 1, 0.01)
+        self.path = np.full((self.count, self.chunk, 3), np.nan)
+
+
+def _load(net: nn.Module, saved: Mapping[str, torch.Tensor], name: str) -> None:
+    ours = net.state_dict()
+    for key in sorted(set(ours) | set(saved)):
+        a, b = (tuple(x[key].shape) if key in x else None for x in (saved, ours))
+        if a != b:
+            raise InvalidValueError(
+                f"the checkpoint's {name} has {key} {a}, this configuration's {b}: take the size, observation and actions "
+                "that it was trained with"
+            )
+    net.load_state_dict(dict(saved))
