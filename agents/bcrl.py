@@ -87,8 +87,8 @@ class BCRLLearner(Pair):
         gaze: see `Pair`; all but "learned" leave the eye unlearned.
         reward: "path" and "joint" of the hand's predictions, or "env".
         hand: whether there is a hand to train.
-        start: run folder or checkpoint of visual search to begin the networks from; with another reward than "env" values begin
-            at 0.
+        start: run folder or checkpoint of visual search to begin the networks from, or the name of one that ships; with another
+            reward than "env" values begin at 0.
         start_hand: whether the hand too begins from that checkpoint's eye, as far as they are alike.
         eye_rate, hand_rate: learning rates at their highest.
         warmup_steps, decay_steps, total_steps: the rates rise for the first, and fall along a half cosine to a hundredth in the

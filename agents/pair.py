@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
-from agents import checkpoint, fort
+from agents import checkpoint, fort, shipped
 from agents.augment import Change
 from agents.base import Observation
 from agents.chunk import ChunkBuffer
@@ -227,7 +227,7 @@ class Pair:
 
     def _begin_from(self, start: str | Path, with_hand: bool, new_values: bool) -> None:
         """Take the eye, and for the hand what it shares with it, from another training; its values only of the same reward."""
-        folder = Path(start)
+        folder = shipped.start(start)
         place = folder / "checkpoints" if (folder / "checkpoints").is_dir() else folder
         saved = checkpoint.to_tensors(checkpoint.load_last(place)[1]["learner"]["policy"]["eye"])
         _load(self.eye, saved, "eye")

@@ -2,11 +2,14 @@
 
 saccade replay checkpoint=eyerobot/estop
 saccade evaluate checkpoint=eyerobot/estop
+saccade train experiment=eyerobot_cpu env=replay_estop agent.start=eyerobot/search
 """
 
 from __future__ import annotations
 
-from omegaconf import DictConfig
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
 
 from assets import ROOT
 from assets.errors import InvalidValueError, UnknownNameError
@@ -15,8 +18,32 @@ FOLDER = ROOT / "policies"
 
 
 def names() -> list[str]:
-    """Names of all of them, such as "eyerobot/estop"."""
-    return sorted(file.parent.relative_to(FOLDER).as_posix() for file in FOLDER.rglob("config.yaml"))
+    """Names of those that act, such as "eyerobot/estop"."""
+    return [name for name, hand in _found().items() if hand]
+
+
+def starts() -> list[str]:
+    """Names of eyes that have learned to search, for a training to begin with, such as "eyerobot/search"."""
+    return [name for name, hand in _found().items() if not hand]
+
+
+def _found() -> dict[str, bool]:
+    """Every name, and whether there is a hand."""
+    files = sorted(FOLDER.rglob("config.yaml"))
+    return {file.parent.relative_to(FOLDER).as_posix(): bool(OmegaConf.load(file).agent.hand) for file in files}
+
+
+def start(place: str | Path) -> Path:
+    """The folder that `agent.start` means: a path, or the name of an eye that ships.
+
+    Raises:
+        UnknownNameError: neither.
+    """
+    if Path(place).is_dir():
+        return Path(place)
+    if str(place) not in starts():
+        raise UnknownNameError("start, a run folder or an eye that ships,", str(place), starts())
+    return FOLDER / str(place)
 
 
 def with_run(config: DictConfig) -> DictConfig:

@@ -60,6 +60,24 @@ def test_what_is_refused(named: Run) -> None:
         evaluate(["checkpoint=eyerobot/estop", "env=reach"])
 
 
+def test_an_eye_that_searches_can_be_begun_with_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tiny = ["agent=bcrl", "env=replay_estop", "env.max_episode_steps=12", "env.pause=4", "env.resolution=8", "num_envs=2",
+            "agent.size={width: 32, heads: 2, depth: 1, patch: 4}", "agent.minibatches=2", "agent.threads=1", "steps=24",
+            "logger=jsonl"]  # fmt: skip
+    searched = train([*tiny, "agent.reward=env", "agent.hand=false", "env.chunk=0", f"run={tmp_path / 'search'}"])
+    monkeypatch.setattr(shipped, "FOLDER", tmp_path / "policies")
+    export(searched, tmp_path / "policies" / "eyerobot" / "search")
+    assert (shipped.names(), shipped.starts()) == ([], ["eyerobot/search"])
+    begun = [
+        train([*tiny, "agent.gaze=frozen", f"agent.start={start}", f"run={tmp_path / name}"])
+        for name, start in (("a", "eyerobot/search"), ("b", searched.folder))
+    ]
+    one, other = (checkpoint.load_last(run.checkpoints)[1]["learner"]["policy"]["hand"] for run in begun)
+    assert all(np.array_equal(one[key], other[key]) for key in one)
+    with pytest.raises(UnknownNameError, match="did you mean 'eyerobot/search'"):
+        shipped.start("eyerobot/serch")
+
+
 @pytest.mark.parametrize("name", shipped.names())
 def test_whatever_ships_acts(name: str) -> None:
     found = evaluate([f"checkpoint={name}", "episodes=1", "num_envs=1", "baselines=[]"])
