@@ -23,18 +23,21 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, cast
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
 
 from assets.errors import InvalidValueError
 from perception.frame import Fisheye
+from perception.sphere import pyramid_rays
 from perception.text import FIRST_COLOUR, LAST_COLOUR
 
 # Pixels of EyeRobot's sensor to one unit of place, and the base of the rotary embedding.
 UNIT, THETA = 14.0, 1000.0
-# Degrees to one unit of a patch's place, and how fast a pixel's closeness to a colour falls with their squared distance.
-_WIDE, _SHARP = 60.0, 4.0
+# Degrees from the middle to one unit of a patch's place, and how fast a pixel's closeness to a colour falls with their squared
+# distance.
+_WIDE, _SHARP = 30.0, 4.0
 _COLOURS = FIRST_COLOUR, LAST_COLOUR
 EYE_TOKENS = "actor", "critic", "gaze", "target", "proprio"
 # A line of sight that falls by less meets no table within reach, rad.
@@ -76,20 +79,27 @@ SMALL = Size()
 SIZES = {"small": SMALL, "published": PUBLISHED}
 
 
-def places(fovs: Sequence[float], side: int) -> torch.Tensor:
+def places(fovs: Sequence[float], side: int, projection: str = "pinhole") -> torch.Tensor:
     """Row and column of every patch's centre in the eye's plane, in units of 14 pixels of EyeRobot's sensor. (L side^2, 2).
+
+    The plane is the fisheye's, in which one direction has one place, whichever level shows it.
 
     Args:
         fovs: degrees across each level.
         side: patches to a side.
+        projection: of the levels: "pinhole" or "fisheye".
     """
-    camera, out = Fisheye(), []
+    camera = Fisheye()
+    if projection == "pinhole":
+        found = camera.project(pyramid_rays(tuple(fovs), side, projection))
+        return torch.from_numpy(found[..., ::-1].reshape(-1, 2) / UNIT).float()
+    out = []
     for fov in fovs:
         crop = camera.crop_for(fov)
         centre = ((torch.arange(side) + 0.5) / side - 0.5) * crop
         row, column = torch.meshgrid(centre, centre, indexing="ij")
-        out.append(torch.stack([row, column], dim=-1).reshape(-1, 2))
-    return (torch.cat(out) + camera.cx) / UNIT
+        out.append(torch.stack([row + camera.cy, column + camera.cx], dim=-1).reshape(-1, 2))
+    return torch.cat(out) / UNIT
 
 
 def rotary(place: torch.Tensor, head: int) -> torch.Tensor:
@@ -121,9 +131,10 @@ class Patches(nn.Module):
         resolution: pixels a side of a level.
         words: length of the instruction's embedding, with its two colours where `perception.text` has them.
         size: of the network.
+        projection: of the levels.
     """
 
-    def __init__(self, fovs: Sequence[float], resolution: int, words: int, size: Size) -> None:
+    def __init__(self, fovs: Sequence[float], resolution: int, words: int, size: Size, projection: str = "pinhole") -> None:
         super().__init__()
         if resolution % size.patch:
             raise InvalidValueError(f"a level of {resolution} pixels cannot be cut into patches of {size.patch}")
@@ -137,10 +148,10 @@ class Patches(nn.Module):
         self.level = nn.Parameter(torch.zeros(len(fovs), 1, hidden))
         self.of_place = nn.Linear(4, hidden)
         self.places: torch.Tensor
-        self.register_buffer("places", places(fovs, side), persistent=False)
+        self.register_buffer("places", places(fovs, side, projection), persistent=False)
         grid = ((torch.arange(side) + 0.5) / side * 2 - 1).expand(side, side)
         within = torch.stack([grid.T, grid], dim=-1).reshape(-1, 2)
-        plane = within * (torch.tensor(fovs)[:, None, None] / _WIDE)  # (L, P, 2)
+        plane = (self.places.unflatten(0, (len(fovs), -1)) - _centre()) * (UNIT / float(Fisheye().radius(np.radians(_WIDE))))
         self.grid: torch.Tensor
         self.register_buffer("grid", torch.cat([within.expand_as(plane), plane], dim=-1), persistent=False)
 
@@ -166,11 +177,11 @@ class FrozenPatches(nn.Module):
     """Patch tokens of a frozen vision transformer of Hugging Face, such as DINOv2 or DINOv3, through a trained linear layer.
 
     Args:
-        fovs, resolution, size: as for `Patches`; its patches have the transformer's own size.
+        fovs, resolution, size, projection: as for `Patches`; its patches have the transformer's own size.
         source: folder or name of the weights.
     """
 
-    def __init__(self, fovs: Sequence[float], resolution: int, size: Size, source: str) -> None:
+    def __init__(self, fovs: Sequence[float], resolution: int, size: Size, source: str, projection: str = "pinhole") -> None:
         super().__init__()
         from perception.vlm.hf import Source
 
@@ -183,7 +194,7 @@ class FrozenPatches(nn.Module):
             raise InvalidValueError(f"{source!r} has patches of {config.patch_size} pixels, a level has {resolution}")
         self.out = nn.Linear(int(config.hidden_size), size.width)
         self.places: torch.Tensor
-        self.register_buffer("places", places(fovs, side), persistent=False)
+        self.register_buffer("places", places(fovs, side, projection), persistent=False)
         self._count = side**2
 
     def forward(self, images: torch.Tensor, words: torch.Tensor) -> torch.Tensor:
@@ -346,8 +357,8 @@ class EyeNet(nn.Module):
 
     def _phases(self, time: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Phases of the five tokens and of the image tokens at steps (B,)."""
-        head, centre = self.size.width // self.size.heads, Fisheye().cx / UNIT
-        middle = torch.tensor([centre, centre], device=time.device).expand(len(time), len(EYE_TOKENS), 2)
+        head = self.size.width // self.size.heads
+        middle = _centre().to(time.device).expand(len(time), len(EYE_TOKENS), 2)
         place = self.encoder.places.expand(len(time), -1, 2)  # type: ignore[operator,union-attr]
         when = time[:, None, None].float()
         return tuple(  # type: ignore[return-value]
@@ -472,9 +483,9 @@ class HandNet(nn.Module):
         batch, known = len(seen.gaze), len(tokens)
         x = torch.cat([torch.stack(tokens, dim=1), self.joint.expand(batch, -1, -1)], dim=1)
         images = self.encoder(seen.images, seen.words)
-        head, centre = self.size.width // self.size.heads, Fisheye().cx / UNIT
+        head = self.size.width // self.size.heads
         time = torch.cat([torch.zeros(known), torch.arange(self.chunk)]).to(x.device)
-        middle = torch.full((len(time), 2), centre, device=x.device)
+        middle = _centre().to(x.device).expand(len(time), 2)
         phases = rotary(torch.cat([time[:, None], middle], dim=1), head)[None]
         place: torch.Tensor = self.encoder.places  # type: ignore[assignment]
         image_phases = rotary(torch.cat([torch.zeros_like(place[:, :1]), place], dim=1), head)[None]
@@ -484,6 +495,12 @@ class HandNet(nn.Module):
             x = block(x, phases, torch.cat([k, ik], dim=1), torch.cat([v, iv], dim=1), None)
             images = block.remember(images)
         return self.out(x[:, known:])
+
+
+def _centre() -> torch.Tensor:
+    """Place of the line of sight, (2,)."""
+    camera = Fisheye()
+    return torch.tensor([camera.cy, camera.cx]) / UNIT
 
 
 def _head(width: int, out: int, gain: float) -> nn.Sequential:
@@ -505,6 +522,7 @@ def _times(batch: int, length: int, began: torch.Tensor | None, device: Any) -> 
 def make(
     observation: Mapping[str, Any], felt: int, turns: int, chunk: int, outputs: int, size: Size, fovs: Sequence[float],
     encoder: str = "patches", seed: int = 0, height: float | None = None, hand: Callable[..., nn.Module] = HandNet,
+    projection: str = "pinhole",
 ) -> tuple[EyeNet, nn.Module]:  # fmt: skip
     """The eye and the hand, each with an encoder of its own.
 
@@ -520,6 +538,7 @@ def make(
         seed: of the initial weights.
         height: of the eye above the table, m, if the hand is to know where the tool is beside the line of sight.
         hand: its network, made with the arguments of `HandNet`.
+        projection: of the levels.
     """
     words, sizes = observation["target"].shape[0], {s.shape for s in observation.values() if len(s.shape) == 3}
     if len(sizes) != 1:
@@ -528,8 +547,8 @@ def make(
 
     def encode() -> nn.Module:
         if encoder == "patches":
-            return Patches(fovs, resolution, words, size)
-        return FrozenPatches(fovs, resolution, size, encoder)
+            return Patches(fovs, resolution, words, size, projection)
+        return FrozenPatches(fovs, resolution, size, encoder, projection)
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

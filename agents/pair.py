@@ -99,7 +99,7 @@ class Pair:
         height = None if self._eye_at is None else float(self._eye_at[2])
         self.eye, self.hand = fort.make(
             space.spaces, felt, len(self._turns), self._chunk, dof + 1, size, self._inner.fovs, encoder, seed, height,
-            HANDS[hand_net],
+            HANDS[hand_net], self._inner.projection,
         )  # fmt: skip
         self.scales = Scales(felt, dof)
         self.scales.fit(self._inner.columns("joints"), self._inner.columns("opening"), self._chunk)

@@ -75,7 +75,7 @@ class BatchReplay(gym.vector.VectorEnv[Arrays, NDArray[Any], NDArray[Any]]):
 
     Observations: "eye_0" (the fovea), "eye_1" .. (R, R, 3) uint8; "gaze" (2,) azimuth and elevation, rad; "explored" (2,)
     rightmost and leftmost azimuth so far, rad; of "joints" (dof,) rad, "tool" (3,) m and "opening" (1,) those that were
-    recorded; "target" (64,) embedding of the instruction.
+    recorded; "target" (68,) embedding of the instruction.
 
     With `cameras`, their recorded pictures are observed instead of the pyramid, whatever the eye does.
 
@@ -266,6 +266,11 @@ class BatchReplay(gym.vector.VectorEnv[Arrays, NDArray[Any], NDArray[Any]]):
     def turns(self) -> NDArray[np.float64] | None:
         """What each discrete action turns, (K, 2) rad; None where actions are rates."""
         return self._turns
+
+    @property
+    def projection(self) -> str:
+        """Of each level that is observed: "pinhole" or "fisheye"."""
+        return "pinhole" if self._views else self._projection
 
     @property
     def fovs(self) -> tuple[float, ...]:

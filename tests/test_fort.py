@@ -13,6 +13,7 @@ from agents import fort
 from agents.glance import Glance
 from assets.errors import InvalidValueError
 from perception.frame import Fisheye
+from perception.sphere import pyramid_rays
 
 FOVS, SIDE, FELT, WORDS, TURNS, CHUNK = (17.3, 62.3, 116.1), 10, 8, 64, 25, 30
 TINY = fort.Size(width=32, heads=2, depth=2, patch=5, window=4)
@@ -126,12 +127,26 @@ def test_slot_k_is_read_from_joint_token_k() -> None:
     torch.testing.assert_close(moved, before)
 
 
-def test_places_overlay() -> None:
-    found = fort.places(FOVS, 2).reshape(3, 4, 2)
-    centre = Fisheye().cx / fort.UNIT
-    np.testing.assert_allclose(found.mean(dim=1), centre, atol=1e-4)
+def test_places_of_a_fisheye_overlay() -> None:
+    found = fort.places(FOVS, 2, "fisheye").reshape(3, 4, 2)
+    np.testing.assert_allclose(found.mean(dim=1), fort._centre().expand(3, 2), atol=1e-4)
     crops = np.array([Fisheye().crop_for(fov) for fov in FOVS])
     np.testing.assert_allclose(found[:, 3, 0] - found[:, 0, 0], crops / 2 / fort.UNIT, rtol=1e-5)
+
+
+@pytest.mark.parametrize("projection", ["pinhole", "fisheye"])
+def test_one_direction_has_one_place_in_every_level(projection: str) -> None:
+    camera, side = Fisheye(), 60
+    # Where a patch lies and the direction that it shows: told apart by the angle from the line of sight, 20 degrees here.
+    near = []
+    for fov in (62.3, 116.1):
+        rays = pyramid_rays((fov,), side, projection)[0].reshape(-1, 3)
+        away = np.degrees(np.arccos(rays[:, 2] / np.linalg.norm(rays, axis=1)))
+        at = (fort.places((fov,), side, projection) - fort._centre()).norm(dim=1).numpy() * fort.UNIT
+        here = np.nan_to_num(abs(away - 20), nan=90) < 0.5
+        np.testing.assert_allclose(at[here], camera.radius(np.radians(away[here])), rtol=0.02)
+        near.append(at[here].mean())
+    assert near[0] == pytest.approx(near[1], rel=0.02)
 
 
 def test_rotary_embeddings_know_differences_alone() -> None:

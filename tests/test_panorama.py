@@ -14,6 +14,7 @@ from envs.env import BatchEnv
 from envs.tasks.eye.estop import BUTTON, HOVER, SPEED, EStop
 from envs.tasks.eye.panorama import Panorama, approach, polar
 from envs.tasks.eye.pick import folded, missing, shut
+from envs.tasks.eye.towel import unseen
 from envs.upright import upright, yaw_of
 
 PICKING = {
@@ -213,6 +214,22 @@ def test_the_towel_droops_when_it_is_lifted() -> None:
     assert high.any()
     assert np.all(hanging[high] < lying[high] - 0.4)
     env.close()
+
+
+def test_neither_towel_nor_bucket_is_in_view_at_first() -> None:
+    env = BatchEnv("envs.tasks.eye.towel:TowelBucket", 64, observe=())
+    obs, _ = env.reset(seed=0)
+    for thing in ("the cyan towel", "the orange bucket"):
+        assert (np.abs(env.sights()[thing][:, 0] - obs["gaze"][:, 0]) > np.radians(116.1 / 2)).all()
+    assert np.ptp(obs["gaze"][:, 0]) > np.radians(180)
+    env.close()
+
+
+def test_of_all_azimuths_that_show_nothing_any_can_be_the_first_and_else_the_farthest() -> None:
+    things, chosen = np.radians([[0.0, 0.0], [0.0, 0.0], [-65.0, 65.0]]), np.array([0.0, 0.999, 0.5])
+    found = np.degrees(unseen(things, chosen, np.radians(66), np.radians(130)))
+    np.testing.assert_allclose(found, [-130, 130, 0], atol=0.3)
+    assert np.degrees(unseen(things[:1], np.array([0.49]), np.radians(66), np.radians(130)))[0] == pytest.approx(-66, abs=2)
 
 
 def test_refusals() -> None:

@@ -45,7 +45,7 @@ class DoorOpen(Task):
     """Grasp the handle of a cabinet's door and pull it open.
 
     Observations: "cabinet" (84, 84, 3) uint8 from a fixed camera; "joints" (dof,) rad; "joint_velocity" (dof,) rad/s;
-    "tool" (3,) m; "target" (64,) embedding of the instruction. Where the handle is and how far the door is open is to be seen.
+    "tool" (3,) m; "target" (68,) embedding of the instruction. Where the handle is and how far the door is open is to be seen.
 
     Action: "arm" (4,): translation of the tool, 1 is 3 cm per step, and turn about the vertical, 1 is 0.12 rad per step;
     "gripper" (1,), 1 open, -1 closed.

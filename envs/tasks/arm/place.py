@@ -62,7 +62,7 @@ class PlaceCube(Task):
     """Pick a red cube up and put it on a blue block.
 
     Observations: "close" (84, 84, 3) uint8 from a fixed camera; "joints" (dof,) rad; "joint_velocity" (dof,) rad/s; "tool" (3,)
-    m; "opening" (1,) of the gripper, 0 to 1; "target" (64,) embedding of the instruction. Where the cube and block are is to
+    m; "opening" (1,) of the gripper, 0 to 1; "target" (68,) embedding of the instruction. Where the cube and block are is to
     be seen.
 
     Action: "arm" (3,) translation of the tool, 1 is 4 cm per step; "gripper" (1,) opens above 0, else closes as far as 3 cm.

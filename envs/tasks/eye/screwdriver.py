@@ -18,7 +18,7 @@ class ScrewdriverReorient(PickPlace):
 
     Observations: the foveal pyramid "eye_0" (17.3 degrees), "eye_1" (62.3), "eye_2" (116.1): (40, 40, 3) uint8; "joints" (7,)
     rad; "joint_velocity" (7,) rad/s; "tool" (3,) m; "opening" (1,) of the gripper, 0 to 1; "gaze" (2,) rad; "gaze_velocity"
-    (2,) rad/s; "explored" (2,) rad; "target" (64,) embedding of the instruction.
+    (2,) rad/s; "explored" (2,) rad; "target" (68,) embedding of the instruction.
 
     Action: "eye" (2,) rates, 1 is 150 degrees per second; "arm" (4,): 3 cm outwards, left along the arc and up, 0.12 rad of
     turn, or with control="joint" (7,), 1 is 0.1 rad; "gripper" (1,), 1 open, -1 closed.

@@ -32,7 +32,7 @@ class EyeSearch(ArcTask):
 
     Observations: "eye_0" (fovea, 17.3 degrees), "eye_1" (62.3), "eye_2" (116.1): (40, 40, 3) uint8; "gaze" (2,) azimuth and
     elevation, rad; "gaze_velocity" (2,) rad/s; "explored" (2,) rightmost and leftmost azimuth so far, rad, so that a policy
-    without memory can search; "target" (64,) embedding of the instruction.
+    without memory can search; "target" (68,) embedding of the instruction.
 
     Action: "eye" (2,) rates of azimuth and elevation, 1 is 150 degrees per second.
 
