@@ -362,7 +362,7 @@ class BCRLLearner(Pair):
         """Everything that the rest of the training depends on."""
         arrays, rest = self._inner.checkpoint()
         return {
-            "policy": {name: net.state_dict() for name, net in self._nets()},
+            "policy": self.policy(),
             "optimizers": {name: optimizer.state_dict() for name, optimizer in self._optimizers.items()},
             "rng": self._rng.get_state(),
             "env": {"arrays": arrays, "rest": rest},

@@ -215,12 +215,32 @@ class Pair:
     def _nets(self) -> tuple[tuple[str, nn.Module], ...]:
         return ("eye", self.eye), ("hand", self.hand), ("scales", self.scales)
 
+    def policy(self) -> dict[str, Any]:
+        """What acting needs: the networks, and what they see."""
+        return {**{name: net.state_dict() for name, net in self._nets()}, "sees": self._sees()}
+
+    def _sees(self) -> dict[str, Any]:
+        """What the same weights would see otherwise in another eye."""
+        inner = self._inner
+        space: Any = inner.single_observation_space
+        side = int(space[self._levels[0]].shape[0])
+        return {"views": list(self._levels), "resolution": side, "fovs": list(inner.fovs), "projection": inner.projection}
+
+    def _check_sees(self, saved: Mapping[str, Any]) -> None:
+        for key, ours in self._sees().items():
+            if saved[key] != ours:
+                raise InvalidValueError(
+                    f"the checkpoint sees with {key}={saved[key]}, this configuration with {key}={ours}: take the eye that it "
+                    "was trained with"
+                )
+
     def load_policy(self, saved: Mapping[str, Any]) -> None:
         """Only what acting needs.
 
         Raises:
             InvalidValueError: a checkpoint of another size of network or observation.
         """
+        self._check_sees(saved["policy"]["sees"])
         for name, net in self._nets():
             _load(net, checkpoint.to_tensors(saved["policy"][name]), name)
         self.reset()
@@ -229,7 +249,9 @@ class Pair:
         """Take the eye, and for the hand what it shares with it, from another training; its values only of the same reward."""
         folder = shipped.start(start)
         place = folder / "checkpoints" if (folder / "checkpoints").is_dir() else folder
-        saved = checkpoint.to_tensors(checkpoint.load_last(place)[1]["learner"]["policy"]["eye"])
+        policy = checkpoint.load_last(place)[1]["learner"]["policy"]
+        self._check_sees(policy["sees"])
+        saved = checkpoint.to_tensors(policy["eye"])
         _load(self.eye, saved, "eye")
         if new_values:
             # Values of search are of another reward, and larger: where the eye seldom is they would stay so, and draw it there.

@@ -339,8 +339,16 @@ def test_a_checkpoint_of_another_observation_is_refused(tmp_path: Path) -> None:
     agent = learner()
     checkpoint.save_step({"learner": agent.state()}, tmp_path, 0, 1)
     saved = checkpoint.load_last(tmp_path)[1]["learner"]
-    with pytest.raises(InvalidValueError, match="the checkpoint's eye has"):
-        learner(replay(fovs=(17.3, 62.3))).load_policy(saved)
+    for other, told in (
+        ({"fovs": (17.3, 62.3)}, "views="),
+        ({"resolution": 16}, "resolution=8, this configuration with resolution=16"),
+        ({"fovs": (17.3, 62.3, 100.0)}, "fovs="),
+        ({"projection": "fisheye"}, "projection=pinhole"),
+    ):
+        with pytest.raises(InvalidValueError, match=f"the checkpoint sees with {told}"):
+            learner(replay(**other)).load_policy(saved)
+        with pytest.raises(InvalidValueError, match=f"the checkpoint sees with {told}"):
+            learner(replay(**other), start=tmp_path)
     with pytest.raises(InvalidValueError, match="the checkpoint's eye has actor"):
         learner(replay(actions="directions_9")).load_policy(saved)
 
