@@ -56,6 +56,7 @@ SEARCHED = TASKS[:3]  # in whose panoramas search is learned; the things of all 
 HELD_OUT, FIRST_EPISODE = 500_000, 1_000_000
 AROUND = ("front", "side", "top")
 CAMERAS = (*AROUND, "arm/wrist")
+LONGEST = 4  # phases of a task
 TRIAL = 20_000  # steps in which cameras are compared
 ONE_LEVEL = ("env.fovs=[116.1]", "env.resolution=72")  # 5184 pixels; three levels of 40 x 40 have 4800
 
@@ -176,6 +177,8 @@ class Bench:
 
     def shifted(self, task: str, name: str, seed: int, shift: str) -> dict[str, Any]:
         """What a policy reaches where something is as training never showed it."""
+        if shift == "moved" and task == "estop":
+            raise InvalidValueError("the e-stop moves in every episode: shift 'moved' is for tasks whose goal stands still")
         options, start = SHIFTS[shift]
         file = self.cells / task / shift / f"{name}-{seed}.json"
         return stamped(file, lambda: self.acted(self.pair(task, name, seed), start, **options))
@@ -249,12 +252,14 @@ def measured(episodes: Sequence[Episode], dt: float) -> dict[str, Any]:
         state = episode.state
         error, target = state["gaze_error"], state["target_direction"]
         spread, quiet = gaze.stability(state["gaze"], dt)
+        by_phase = gaze.on_target(error, state["phase"])
         found = {
             "success": episode.succeeded,
             "progress": float(state["progress"].max()),
             "final_error_cm": 100 * float(state["to_goal" if "to_goal" in state else "distance"][-1]),
             "seconds_to_fixate": number(gaze.seconds_to_fixate(error, dt)),
             "on_target": float(np.mean(error < gaze.ON_TARGET)),
+            **{f"on_target_phase_{p}": by_phase.get(p) for p in range(LONGEST)},
             "gaze_speed_sd_deg_s": spread,
             "quiet_steps": quiet,
             "switch_lag_s": number(gaze.switch_lag(error, target, dt)),
@@ -305,11 +310,23 @@ def gathered(folder: Path) -> list[Row]:
         out += _pooled(f"search/{name}", folder / "search", name)
     for task in TASKS:
         for name in POLICIES:
-            for shift in ("", *SHIFTS):
-                out += _pooled("/".join([task, name, shift]).strip("/"), folder / task / shift, name)
+            out += _pooled(f"{task}/{name}", folder / task, name)
+            for shift in SHIFTS:
+                out += _pooled(f"{task}/{name}/{shift}", folder / task / shift, name)
+                out += _dropped(f"{task}/{name}/{shift}", folder / task, shift, name)
     if not out:
         raise InvalidValueError(f"{folder} has no cells yet: run python -m benchmarks.eyerobot --tasks ... first")
     return out
+
+
+def _dropped(label: str, folder: Path, shift: str, name: str) -> list[Row]:
+    """How much less often a policy succeeds with a shift, in episodes that begin alike without it; a row where there are any."""
+    pairs = {int(f.stem.rsplit("-", 1)[1]): (folder / f.name, f) for f in sorted((folder / shift).glob(f"{name}-*.json"))}
+    kept = {seed: [json.loads(f.read_text())["success"] for f in both] for seed, both in pairs.items() if both[0].is_file()}
+    drops = [float(a) - float(b) for plain, moved in kept.values() for a, b in zip(plain, moved, strict=True)]
+    if not drops:
+        return []
+    return [Row(label, "success_drop", float(np.mean(drops)), *bootstrap(drops), len(drops), tuple(sorted(kept)))]
 
 
 def _pooled(label: str, folder: Path, name: str) -> list[Row]:
