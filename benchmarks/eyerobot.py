@@ -320,7 +320,7 @@ def gathered(folder: Path) -> list[Row]:
 
 
 def _dropped(label: str, folder: Path, shift: str, name: str) -> list[Row]:
-    """How much less often a policy succeeds with a shift, in episodes that begin alike without it; a row where there are any."""
+    """How much less often a policy succeeds with a shift than in the same episodes without it; no row where there are none."""
     pairs = {int(f.stem.rsplit("-", 1)[1]): (folder / f.name, f) for f in sorted((folder / shift).glob(f"{name}-*.json"))}
     kept = {seed: [json.loads(f.read_text())["success"] for f in both] for seed, both in pairs.items() if both[0].is_file()}
     drops = [float(a) - float(b) for plain, moved in kept.values() for a, b in zip(plain, moved, strict=True)]
