@@ -11,6 +11,7 @@ Everyone learns from the same demonstrations, as many steps, with networks of on
     guided         the same, and the eye also imitates where the demonstrator looked
     uniform, guided_uniform    both with one level of 116 degrees, of as many pixels as the pyramid has
     no_rl, no_avp  the eye stays as visual search left it; BC-RL from nothing
+    once           the eye as visual search left it looks around before the arm moves, then it rests: inspect once
     random_gaze, fixed_gaze, oracle_gaze    the hand alone, under another's gaze; the oracle's reads the simulator
     exo, wrist, wrist_exo    the hand alone, from cameras of 80 x 80 pixels that do not look around
     static         the same from the camera around the table with which the hand learns best in a quarter of the time
@@ -82,6 +83,7 @@ POLICIES = {
     "uniform": Policy(ONE_LEVEL, "uniform"),
     "guided_uniform": Policy((*GUIDED, *ONE_LEVEL), "uniform"),
     "no_rl": Policy(("agent.gaze=frozen",)),
+    "once": Policy(("agent.gaze=once",)),
     "no_avp": Policy(search=""),
     "random_gaze": Policy(("agent.gaze=random",)),
     "fixed_gaze": Policy(("agent.gaze=fixed",)),
@@ -191,7 +193,7 @@ class Bench:
             policy, source = evaluate.load_policy(run, env)
             dt = env.unwrapped.task.control_dt  # type: ignore[attr-defined]
             seeds = range(FIRST_EPISODE, FIRST_EPISODE + self.episodes)
-            chooses = run.config.agent.gaze in ("learned", "frozen")
+            chooses = run.config.agent.gaze in ("learned", "frozen", "once")
             greedy, *sampled = (
                 rollout(env, policy, seeds, deterministic=d, record=Record(snapshots=False), options=start)
                 for d in ((True, False) if chooses else (True,))

@@ -335,6 +335,17 @@ def test_resuming_is_exact(tmp_path: Path) -> None:
     assert second.steps == whole.steps == 72
 
 
+def test_an_eye_that_looks_once_rests_when_the_arm_may_move() -> None:
+    agent = learner(gaze="once", wait=4)
+    found = agent.rollout()
+    stay = int(np.flatnonzero(~agent._inner.turns.any(axis=1))[0])
+    assert (found.turns[:, 4:] == stay).all()
+    assert (found.turns[:, :4] != stay).any()
+    before = weights(agent.eye)
+    agent.advance(1)
+    assert same(before, weights(agent.eye))
+
+
 def test_a_checkpoint_of_another_observation_is_refused(tmp_path: Path) -> None:
     agent = learner()
     checkpoint.save_step({"learner": agent.state()}, tmp_path, 0, 1)
