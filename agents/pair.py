@@ -50,7 +50,7 @@ class Pair:
         threads: torch threads on the CPU; 0 leaves torch's choice.
         size: name of `fort.SIZES`, or a mapping of `fort.Size`'s fields.
         encoder: "patches", or folder or name of a frozen vision transformer.
-        gaze: who turns the eye: "learned"; "frozen", the eye as it is at the start; "once", the same, but from `wait` steps on it
+        gaze: who turns the eye: "learned"; "frozen", the eye as it is at the start; "once", the same, but after `wait` steps it
             rests where it is; "random" (any turn, at every step), "fixed" (straight ahead, 15 degrees down), "oracle" (to the
             recorded target).
         hand: whether there is a hand.
