@@ -225,9 +225,13 @@ class BCRLLearner(Pair):
         return Rollout(last=self._look(seen, memory)[1], told=told, **found)
 
     def _worth(self, seen: fort.Seen, obs: Observation, info: Mapping[str, Any]) -> torch.Tensor:
-        """What the eye is paid, (N,): what the hand's predictions are worth, or how much more than from seeing nothing."""
+        """What the eye is paid, (N,): what the hand's predictions are worth, or how much more than from seeing nothing.
+
+        An eye that does not learn is paid by what they are worth, for the record.
+        """
         worth = self._judge(seen, obs, info)
-        return worth - self._judge(seen.unseen(), obs, info) if self._blind else worth
+        differs = self._blind and self._gaze == "learned"
+        return worth - self._judge(seen.unseen(), obs, info) if differs else worth
 
     def _judge(self, seen: fort.Seen, obs: Observation, info: Mapping[str, Any]) -> torch.Tensor:
         """What the hand's predictions are worth, (N,)."""
