@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from agents import shipped
 from agents.rollout import Episode
 from assets import asset
 from assets.errors import InvalidValueError, UnknownNameError
@@ -51,6 +52,11 @@ def test_a_cell_is_made_once(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     (cells / "estop" / "no_rl-1.json").write_text(json.dumps(other))
     with pytest.raises(InvalidValueError, match=r"seed 1 was trained with agent\.blind=0\.5"):
         gathered(cells)
+
+
+def test_the_searches_of_the_first_seed_ship(tmp_path: Path) -> None:
+    for kind, name in eyerobot.SHIPPED.items():
+        assert Bench(tmp_path).searcher(kind, 0).folder == shipped.FOLDER / name
 
 
 def test_rows_pool_the_episodes_of_all_seeds() -> None:
