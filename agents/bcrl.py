@@ -1,7 +1,7 @@
 """BC-RL: an eye that is rewarded when the hand, from what the eye shows it, tells the demonstrator's next moves.
 
     repeat:  every eye looks through one episode of recordings (`envs/replay.py`), the hand predicts at every step
-             r_t = -mean_i min_j ||p_i - q_j||                          of the tool's paths, `rewards.chunks`
+             r_t = -mean_i min_j ||p_i - q_j||                 of the tool's paths or poses, `rewards.chunks`
              the eye learns by proximal policy optimisation from r, the hand by L1 from the same steps
 
 After EyeRobot (arXiv:2506.10968; github.com/kerrj/eyerobot, `train_bcrl.py`). Where the divergence from the last policy ends
@@ -33,9 +33,11 @@ from agents.base import Observation
 from agents.pair import Pair
 from agents.parallel import Group
 from assets.errors import InvalidValueError, UnknownNameError
-from rewards.chunks import joint_reward, path_reward
+from rewards.chunks import GRIP, RADIAN, grip_error, joint_reward, path_reward, pose_reward
 
-REWARDS = ("path", "joint", "env")
+REWARDS = ("path", "se3", "joint", "env")
+# What each reward reads of the recordings.
+_READ = {"path": ("tool",), "se3": ("tool", "tool_axes"), "joint": ("joints",), "env": ()}
 
 
 @dataclass
@@ -85,7 +87,10 @@ class BCRLLearner(Pair):
         threads: torch threads on the CPU; 0 leaves torch's choice.
         size, encoder, hand_net, chunk, wait, eye_at: see `Pair`.
         gaze: see `Pair`; all but "learned" leave the eye unlearned.
-        reward: "path" and "joint" of the hand's predictions, or "env".
+        reward: "path", "se3" (the tool's poses) and "joint" of the hand's predictions, see `rewards.chunks`, or "env".
+        radian: what a radian of the tool costs in "se3", m.
+        grip: weight in the reward of how far the predicted openings of the gripper are off; None takes EyeRobot's, 0.2 beside
+            "joint" and 0 beside the others.
         hand: whether there is a hand to train.
         start: run folder or checkpoint of visual search to begin the networks from, or the name of one that ships; with another
             reward than "env" values begin at 0.
@@ -128,12 +133,17 @@ class BCRLLearner(Pair):
         imitate: float = 0.0, greedy: float = 0.0, entropy: float = 0.01, final_entropy: float = 0.003, epochs: int = 4,
         minibatches: int = 4, hand_epochs: int | None = None, hand_batch: int = 64, target_kl: float = 0.02,
         reward_scale: float = 3.0, blind: float = 0.0, augment: float = 0.5, dropout: float = 0.1, half: bool = False,
-        wait: int = 30, eye_from: int = 0, eye_at: Sequence[float] | None = None,
+        wait: int = 30, eye_from: int = 0, eye_at: Sequence[float] | None = None, radian: float = RADIAN,
+        grip: float | None = None,
     ) -> None:  # fmt: skip
         if reward not in REWARDS:
             raise UnknownNameError("reward", reward, REWARDS)
         if reward != "env" and not hand:
             raise InvalidValueError(f"reward={reward!r} is about the hand's predictions: it needs hand=true")
+        if reward == "env" and grip:
+            raise InvalidValueError(f"grip is about the hand's predictions: it needs another reward than 'env', got {grip}")
+        if min(radian, grip or 0) < 0:
+            raise InvalidValueError(f"radian and grip must be >= 0, got {radian} and {grip}")
         own_epochs = epochs if hand_epochs is None else hand_epochs
         _at_least(hand_batch=(hand_batch, 1), epochs=(epochs, 1), hand_epochs=(own_epochs, 1))
         if not 0 <= greedy < 1 or (greedy and not imitate):
@@ -143,7 +153,9 @@ class BCRLLearner(Pair):
         if not 1 <= minibatches <= env.num_envs:
             raise InvalidValueError(f"minibatches must be in [1, {env.num_envs}], got {minibatches}")
         super().__init__(env, seed, device, threads, size, encoder, gaze, hand, hand_net, chunk, wait, eye_at)
-        self._env, self._reward = env, reward
+        self._env, self._reward, self._radian = env, reward, radian
+        self._grip = grip if grip is not None else GRIP * (reward == "joint")
+        self._check_columns()
         self._group = Group.here()
         if start is not None:
             self._begin_from(start, start_hand, new_values=reward != "env")
@@ -236,13 +248,27 @@ class BCRLLearner(Pair):
     def _judge(self, seen: fort.Seen, obs: Observation, info: Mapping[str, Any]) -> torch.Tensor:
         """What the hand's predictions are worth, (N,)."""
         said, chunk = self.hand(seen), info["chunk"]
-        joints = self._planned(said, obs)
+        joints, valid = self._planned(said, obs), chunk["valid"]
         if self._reward == "joint":
-            grip = ((said[..., -1] + 1) / 2).clamp(0, 1).cpu().numpy()
-            worth = joint_reward(chunk["joints"], joints, chunk["valid"], chunk["grip"][..., 0], grip)
+            worth = joint_reward(chunk["joints"], joints, valid)
+        elif self._reward == "se3":
+            tool, axes = self._inner.pose(joints)
+            worth = pose_reward(chunk["tool"], tool, chunk["tool_axes"], axes, valid, self._radian)
         else:
-            worth = path_reward(chunk["tool"], self._inner.tool(joints), chunk["valid"])
+            worth = path_reward(chunk["tool"], self._inner.tool(joints), valid)
+        if self._grip:
+            grip = ((said[..., -1] + 1) / 2).clamp(0, 1).cpu().numpy()
+            worth = worth - self._grip * grip_error(chunk["grip"][..., 0], grip, valid)
         return torch.from_numpy(worth.astype(np.float32)).to(self.device)
+
+    def _check_columns(self) -> None:
+        """Whether every recording has what the reward reads."""
+        for name in _READ[self._reward]:
+            if not self._inner.columns(name):
+                raise InvalidValueError(
+                    f"reward={self._reward!r} reads the recorded column {name!r}, which not all of these recordings have: draw "
+                    "their panoramas again with `saccade collect`, or take reward=path or reward=joint"
+                )
 
     def _lesson(self, obs: Observation, info: Mapping[str, Any]) -> dict[str, torch.Tensor]:
         """What the hand should say, and where that is learned: not while the world stands still."""

@@ -262,6 +262,13 @@ class BatchReplay(gym.vector.VectorEnv[Arrays, NDArray[Any], NDArray[Any]]):
         """Where the arm's tool is for joint angles (..., dof), rad, by forward kinematics. (..., 3), m."""
         return chain(self._robot).tool(joints)[0]
 
+    def pose(self, joints: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """As recordings tell of it in "tool" and "tool_axes": where the tool is, (..., 3) m, and its x and y axes in the world
+        frame, (..., 6), for joint angles (..., dof), rad.
+        """
+        position, rotation = chain(self._robot).tool(joints)
+        return position, rotation[..., :2].swapaxes(-1, -2).reshape(*position.shape[:-1], 6)
+
     @property
     def turns(self) -> NDArray[np.float64] | None:
         """What each discrete action turns, (K, 2) rad; None where actions are rates."""

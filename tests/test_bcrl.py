@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import textwrap
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,10 @@ from agents.make import make_env, make_learner
 from agents.pair import AHEAD_GAZE
 from agents.parallel import Group
 from agents.train import main as train
+from assets import asset
 from assets.errors import InvalidValueError, UnknownNameError
 from envs.replay import BatchReplay
+from perception.recording import Recordings, Writer
 
 FOLDER = "recordings/eraser_stand"
 SIZE = {"width": 32, "heads": 2, "depth": 1, "patch": 4, "window": 4}
@@ -241,9 +244,58 @@ def test_other_gazes_leave_the_eye_as_it_is(gaze: str) -> None:
         assert np.abs(left).max() < np.radians(1.5)
 
 
-@pytest.mark.parametrize("reward", ["path", "joint"])
+@pytest.mark.parametrize("reward", ["path", "se3", "joint"])
 def test_rewards_are_never_above_nothing(reward: str) -> None:
     assert (learner(reward=reward).rollout().rewards <= 0).all()
+
+
+class _Says(torch.nn.Module):
+    """A hand that says what it is given."""
+
+    def __init__(self, agent: BCRLLearner, joints: NDArray[np.float64], now: NDArray[np.float32], grip: NDArray[Any]) -> None:
+        super().__init__()
+        moved = agent.scales.unit(torch.from_numpy((joints - now[:, None]).astype(np.float32)))
+        self.said = torch.cat([moved, torch.from_numpy((2 * grip - 1).astype(np.float32))], dim=-1)
+
+    def forward(self, seen: Any) -> torch.Tensor:
+        return self.said
+
+
+def judged(turned: float = 0.0, slip: float = 0.0, **settings: Any) -> NDArray[np.float32]:
+    """What a hand is worth that is right but for its last joint, rad, and its gripper's opening."""
+    env = replay(2)
+    agent = learner(env, **settings)
+    obs, info = env.reset(seed=1)
+    joints, grip = info["chunk"]["joints"].copy(), info["chunk"]["grip"]
+    joints[..., -1] += turned
+    grip[:] = 1.0
+    agent.hand = _Says(agent, joints, obs["joints"], grip - slip)  # type: ignore[assignment]
+    worth: NDArray[np.float32] = agent._judge(agent.see(obs), obs, info).numpy()
+    return worth
+
+
+@pytest.mark.parametrize(("reward", "usual"), [("path", 0.0), ("se3", 0.0), ("joint", 0.2)])
+def test_every_reward_can_charge_for_the_grip(reward: str, usual: float) -> None:
+    np.testing.assert_allclose(judged(reward=reward), 0, atol=1e-5)
+    np.testing.assert_allclose(judged(slip=1.0, reward=reward), -usual, atol=1e-5)
+    np.testing.assert_allclose(judged(slip=1.0, reward=reward, grip=0.7), -0.7, atol=1e-5)
+
+
+def test_a_tool_that_only_turns_costs_its_angle_in_se3_alone() -> None:
+    """The last joint's axis goes through the tool."""
+    np.testing.assert_allclose(judged(turned=0.5, reward="path"), 0, atol=1e-5)
+    np.testing.assert_allclose(judged(turned=0.5, reward="se3"), -0.1 * 0.5, atol=5e-3)
+    np.testing.assert_allclose(judged(turned=0.5, reward="se3", radian=0.0), 0, atol=1e-5)
+
+
+def test_poses_need_recorded_axes() -> None:
+    recordings = list(Recordings(asset(f"{FOLDER}/complete.json").parent))
+    short = [replace(r, columns={k: v for k, v in r.columns.items() if k != "tool_axes"}) for r in recordings]
+    for given in (short, [recordings[0], short[1]]):
+        env = BatchReplay(given, 2, actions="directions_25", resolution=8)
+        with pytest.raises(InvalidValueError, match="reward='se3' reads the recorded column 'tool_axes', which not all"):
+            learner(env, reward="se3")
+        learner(env, reward="path")
 
 
 def test_acting_in_the_task(tmp_path: Path) -> None:
@@ -373,6 +425,11 @@ def test_what_is_refused() -> None:
         learner(reward="paths")
     with pytest.raises(InvalidValueError, match="needs hand=true"):
         learner(hand=False)
+    with pytest.raises(InvalidValueError, match=r"another reward than 'env', got 0\.2"):
+        learner(hand=False, reward="env", grip=0.2)
+    for setting in ({"grip": -0.1}, {"radian": -0.1}):
+        with pytest.raises(InvalidValueError, match=r"radian and grip must be >= 0, got .*-0\.1"):
+            learner(**setting)
     with pytest.raises(InvalidValueError, match="minibatches"):
         learner(minibatches=3)
 
@@ -419,8 +476,6 @@ def colours(count: int = 40) -> NDArray[np.uint8]:
 
 def test_something_tiny_is_learned(tmp_path: Path) -> None:
     """An eye is paid for looking at the only thing there is, and comes to look at it."""
-    from perception.recording import Recordings, Writer
-
     with Writer(tmp_path, 128, 30) as writer:
         direction = np.tile(np.radians([180 - (38 + 0.5) * 360 / 128, 90 - (36 + 0.5) * 180 / 64]), (40, 1))
         for _ in range(2):
