@@ -116,7 +116,8 @@ class BCRLLearner(Pair):
             is for anyone. The world goes on whatever is looked at, so no turn gains or loses by it.
         augment: share of episodes whose pictures are changed.
         dropout: of what the arm feels, while the hand learns.
-        half: bfloat16 where that is safe.
+        half: the hand learns in bfloat16 where that is safe. The eye stays in float32: it acts step by step and learns from
+            whole episodes, no kernel promises to round both alike, and in bfloat16 the first ratio of an update would show it.
         eye_from: steps before which the eye keeps to what it began with and only its critic learns: a hand that knows nothing
             cannot judge what it is shown.
 
@@ -304,9 +305,7 @@ class BCRLLearner(Pair):
     ) -> dict[str, float]:
         """One update of the eye from chosen episodes; "train/kl" is measured before it."""
         self.eye.train()
-        with self._autocast():
-            logits, values = self.eye(rollout.seen[chosen])
-        logits, values = logits.float(), values.float()
+        logits, values = self.eye(rollout.seen[chosen])
         logps = logits.log_softmax(-1)
         logp = logps.gather(-1, rollout.turns[chosen][..., None])[..., 0]
         ratio, gain = (logp - rollout.logp[chosen]).exp(), advantage[chosen]
@@ -352,7 +351,7 @@ class BCRLLearner(Pair):
             seen.images[shut], seen.gaze[shut] = dark.images, dark.gaze
         kept = torch.rand(seen.felt.shape, generator=self._rng).to(self.device) >= self._dropout
         seen.felt = seen.felt * kept / (1 - self._dropout)
-        with self._autocast():
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self._half):
             said = self.hand(seen)
         loss = (said.float() - rollout.wanted[at]).abs().mean(dim=-1)[valid].mean()
         self._apply("hand", loss)
@@ -366,9 +365,6 @@ class BCRLLearner(Pair):
         self._group.average_gradients(net)
         nn.utils.clip_grad_norm_(net.parameters(), 1.0)
         self._optimizers[name].step()
-
-    def _autocast(self) -> torch.autocast:
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self._half)
 
     def _fallen(self) -> float:
         """How much of the schedule's fall lies behind, in [0, 1]."""

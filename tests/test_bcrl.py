@@ -57,13 +57,32 @@ def prepared(agent: BCRLLearner) -> tuple[Rollout, torch.Tensor, torch.Tensor]:
     return found, *advantages(found.rewards, found.values, found.last, 0.9, 0.9)
 
 
-def test_the_first_ratio_is_one() -> None:
-    agent = learner(size={**SIZE, "depth": 3}, augment=1.0)
+@pytest.mark.parametrize("half", [False, True])
+def test_the_first_ratio_is_one(half: bool) -> None:
+    agent = learner(size={**SIZE, "depth": 3}, augment=1.0, half=half)
+    with torch.no_grad():
+        agent.eye.actor[-1].weight.mul_(100)  # turns that depend on what is seen, and on how it is rounded
     found, gain, returns = prepared(agent)
     told = agent.eye_update(found, torch.arange(2), gain, returns)
     assert told["train/ratio_error"] < 1e-3
     assert abs(told["train/kl"]) < 1e-6
     assert agent.eye_update(found, torch.arange(2), gain, returns)["train/ratio_error"] > 1e-3  # now it has learned
+
+
+@pytest.mark.filterwarnings("ignore:Mismatch dtype between input and weight")  # torch's, where it takes a slower norm
+@pytest.mark.parametrize("half", [False, True])
+def test_the_hand_alone_learns_in_half_precision(half: bool) -> None:
+    agent, seen = learner(half=half), {"eye": set(), "hand": set()}
+    for name, last in (("eye", agent.eye.actor[-1]), ("hand", agent.hand.out[-1])):
+        last.register_forward_hook(lambda _, __, out, name=name: seen[name].add(out.dtype))
+    found, gain, returns = prepared(agent)
+    assert seen == {"eye": {torch.float32}, "hand": {torch.float32}}
+    seen["hand"].clear()
+    before = weights(agent.hand)
+    agent.eye_update(found, torch.arange(2), gain, returns)
+    agent.hand_update(found, torch.arange(20))
+    assert seen == {"eye": {torch.float32}, "hand": {torch.bfloat16 if half else torch.float32}}
+    assert not same(before, weights(agent.hand))
 
 
 def test_divergence_ends_the_epochs_of_the_eye_alone() -> None:
