@@ -36,8 +36,14 @@ from assets.errors import InvalidValueError, UnknownNameError
 from rewards.chunks import GRIP, RADIAN, grip_error, joint_reward, path_reward, pose_reward
 
 REWARDS = ("path", "se3", "joint", "env")
-# What each reward reads of the recordings.
-_READ = {"path": ("tool",), "se3": ("tool", "tool_axes"), "joint": ("joints",), "env": ()}
+# What each reward reads of the recordings, and what to do about a column that they lack.
+_READ = {"path": ("tool",), "se3": ("tool", "tool_axes"), "joint": (), "env": ()}
+_REMEDIES = {
+    "tool": "it follows from the joints if there are as many as the arm of env.robot has; or take reward=joint",
+    "tool_axes": "draw the panoramas again with `saccade collect`, or take reward=path",
+    "grip": "add a column 'grip' to the table of joints, what the gripper is told, from 0, shut, to 1, open; or train the eye "
+    "alone with reward=env hand=false",
+}
 
 
 @dataclass
@@ -263,12 +269,12 @@ class BCRLLearner(Pair):
         return torch.from_numpy(worth.astype(np.float32)).to(self.device)
 
     def _check_columns(self) -> None:
-        """Whether every recording has what the reward reads."""
-        for name in _READ[self._reward]:
+        """Whether every recording has what the reward reads and what the hand learns."""
+        read = [(name, f"reward={self._reward!r} reads") for name in _READ[self._reward]]
+        for name, who in [*read, *[("grip", "the hand learns")] * self._with_hand]:
             if not self._inner.columns(name):
                 raise InvalidValueError(
-                    f"reward={self._reward!r} reads the recorded column {name!r}, which not all of these recordings have: draw "
-                    "their panoramas again with `saccade collect`, or take reward=path or reward=joint"
+                    f"{who} the recorded column {name!r}, which not all of these recordings have: {_REMEDIES[name]}"
                 )
 
     def _lesson(self, obs: Observation, info: Mapping[str, Any]) -> dict[str, torch.Tensor]:
