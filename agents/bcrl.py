@@ -131,6 +131,9 @@ class BCRLLearner(Pair):
         UnknownNameError, InvalidValueError: an argument is wrong.
     """
 
+    # Whether several processes can train one: `agents.train` refuses torchrun otherwise.
+    together = True
+
     def __init__(
         self, env: VectorEnv[Any, Any, Any], seed: int = 0, device: str = "auto", threads: int = 0,
         size: str | Mapping[str, Any] = "small", encoder: str = "patches", gaze: str = "learned", reward: str = "path",
@@ -159,11 +162,11 @@ class BCRLLearner(Pair):
             raise InvalidValueError(f"blind must be a share in [0, 1), got {blind}")
         if not 1 <= minibatches <= env.num_envs:
             raise InvalidValueError(f"minibatches must be in [1, {env.num_envs}], got {minibatches}")
+        self._group = Group.here()  # first, for it says which GPU is meant
         super().__init__(env, seed, device, threads, size, encoder, gaze, hand, hand_net, chunk, wait, eye_at)
         self._env, self._reward, self._radian = env, reward, radian
         self._grip = grip if grip is not None else GRIP * (reward == "joint")
         self._check_columns()
-        self._group = Group.here()
         if start is not None:
             self._begin_from(start, start_hand, new_values=reward != "env")
         self._rates = {"eye": eye_rate, "hand": hand_rate}
@@ -391,23 +394,36 @@ class BCRLLearner(Pair):
     # -- checkpoints ---------------------------------------------------------------------------------------------------
 
     def state(self) -> dict[str, Any]:
-        """Everything that the rest of the training depends on."""
+        """Everything that the rest of the training depends on, in all processes, which must all call it."""
         arrays, rest = self._inner.checkpoint()
+        own = {"rng": self._rng.get_state(), "env": {"arrays": arrays, "rest": rest}}
+        first, *others = self._group.gathered(own)
         return {
             "policy": self.policy(),
             "optimizers": {name: optimizer.state_dict() for name, optimizer in self._optimizers.items()},
-            "rng": self._rng.get_state(),
-            "env": {"arrays": arrays, "rest": rest},
+            **first,
+            "others": others,  # what the other processes draw next
             "steps": self._steps,
         }
 
     def load_state(self, saved: Mapping[str, Any]) -> None:
-        """Bring back what `state` returned; training continues as if it had never stopped."""
+        """Bring back what `state` returned; training continues as if it had never stopped.
+
+        Raises:
+            InvalidValueError: another number of processes, or see `load_policy`.
+        """
+        drawn = [saved, *saved.get("others", ())]
+        if len(drawn) != self._group.world:
+            raise InvalidValueError(
+                f"what {len(drawn)} process(es) trained cannot be gone on with by {self._group.world}: take "
+                f"`torchrun --nproc_per_node {len(drawn)}` again, or begin a new run with agent.start=<run>"
+            )
+        own = drawn[self._group.rank]
         self.load_policy(saved)
         for name, optimizer in self._optimizers.items():
             optimizer.load_state_dict(checkpoint.to_tensors(saved["optimizers"][name]))
-        self._rng.set_state(checkpoint.to_tensors(saved["rng"]).to(torch.uint8))
-        self._inner.resume(saved["env"]["arrays"], saved["env"]["rest"])
+        self._rng.set_state(checkpoint.to_tensors(own["rng"]).to(torch.uint8))
+        self._inner.resume(own["env"]["arrays"], own["env"]["rest"])
         self._steps = int(saved["steps"])
 
 
