@@ -210,7 +210,7 @@ class Training:
         """The median over rounds, in which a learner with a judge and one without go on in turns, step for step the same.
 
         Both describe every step, and one also asks, learns from the answers and says what captions are worth; but neither is
-        paid by it, for a learner that is paid grasps, and contacts take the simulator longer.
+        paid by it, for who is paid by something else does something else, which takes the simulator another time.
         """
         with asked(name, CaptionJudge(seed, latency=SLOW), batch_size=5) as annotator:
             learners = [self.learner(paid(name, seed, Placed(Low()), a, 0.0), seed) for a in (None, annotator)]

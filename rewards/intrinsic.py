@@ -42,10 +42,9 @@ class IntrinsicReward(Protocol):
 class RetrievalReward:
     """r(key) = its label, and `unknown` while it has none: a table, which generalises to nothing and forgets nothing.
 
-    A label comes after what it is about. Whoever is paid 0 until then is taught to stay with what has labels already: what is
-    met seldom is met without a label most of all. A judge's highest label instead makes what is unknown worth trying (R-max,
-    Brafman and Tennenholtz 2002, JMLR 3). What a judge never labels is then paid for ever, so that it wants a discount for what
-    comes again (`EpisodicCountDiscount`).
+    A label comes after what it is about, so that what is met seldom is paid `unknown` most of all. The highest label that a
+    judge gives makes it worth trying (R-max, Brafman and Tennenholtz 2002, JMLR 3). What is never labelled is then paid for
+    ever, which wants a discount for what comes again (`EpisodicCountDiscount`).
 
     Args:
         unknown: the reward of what has no label, a finite number; 0 is ONI's.
