@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from assets.errors import InvalidValueError
+from perception.text import EMBEDDING_SIZE
 from rewards.annotation import AsyncAnnotator
 from rewards.base import Episodic, Learned, Transition, WeightedSum
 from rewards.captioned import CaptionReward
@@ -94,7 +95,7 @@ def test_the_annotator_is_visited_every_so_often_and_hears_each_word_once() -> N
 
 @pytest.mark.parametrize("kind", [ClassifierReward, RankingReward])
 def test_networks_learn_the_words(kind: Any) -> None:
-    intrinsic = kind(64, how=Distillation(hidden=(16,), lr=1e-2, batch_size=16, steps=100))
+    intrinsic = kind(EMBEDDING_SIZE, how=Distillation(hidden=(16,), lr=1e-2, batch_size=16, steps=100))
     with AsyncAnnotator(prefer if kind is RankingReward else label) as annotator:
         reward = CaptionReward(captioner, intrinsic, annotator, every=1, pairs=10, exponent=0.0)
         for _ in range(6):
@@ -115,7 +116,9 @@ def test_a_ranking_is_not_asked_for_more_than_it_waits_for() -> None:
         return prefer(pairs)
 
     with AsyncAnnotator(judge, batch_size=1) as annotator:
-        reward = CaptionReward(captioner, RankingReward(64, how=Distillation(hidden=(4,))), annotator, every=1, pairs=1)
+        reward = CaptionReward(
+            captioner, RankingReward(EMBEDDING_SIZE, how=Distillation(hidden=(4,))), annotator, every=1, pairs=1
+        )
         for _ in range(30):
             reward(batch(0, 1, 2))
             assert annotator.pending <= 2

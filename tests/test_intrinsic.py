@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy.stats import kendalltau
 
 from assets.errors import InvalidValueError, UnknownNameError
-from perception.text import embed
+from perception.text import EMBEDDING_SIZE, embed
 from rewards.annotation import AsyncAnnotator
 from rewards.base import Learned
 from rewards.distillation import Distillation
@@ -117,7 +117,7 @@ def captions(template: str) -> dict[str, float]:
 
 
 def test_a_classifier_knows_captions_of_a_template_it_never_had_labels_for() -> None:
-    reward = ClassifierReward(64, how=FAST)
+    reward = ClassifierReward(EMBEDDING_SIZE, how=FAST)
     for template in SEEN:
         labels = captions(template)
         reward(list(labels), embed(list(labels)))

@@ -45,7 +45,7 @@ class Reach(Task):
     """Bring the tool within 3 cm of a green ball that hovers somewhere in front of the arm.
 
     Observations: "front" (84, 84, 3) uint8 from a fixed camera, or with `eye` the foveal pyramid "eye_0".."eye_2" (40, 40, 3);
-    "joints" (dof,) rad; "joint_velocity" (dof,) rad/s; "tool" (3,) m; with `eye` also "gaze" (2,) rad; "target" (64,)
+    "joints" (dof,) rad; "joint_velocity" (dof,) rad/s; "tool" (3,) m; with `eye` also "gaze" (2,) rad; "target" (68,)
     embedding of the instruction. The ball's position is to be seen, it is not told, but for `told`: "ball" (3,) m.
 
     Action: "arm", (3,) translation of the tool, 1 is 3 cm per step, or with control="joint" (dof,), 1 is 0.1 rad per step;
