@@ -108,8 +108,9 @@ class BCRLLearner(Pair):
         imitate: weight of imitating the environment's `guide`, who searches until the target is in sight, in what the eye met
             itself (DAgger, Ross et al. 2011, arXiv:1011.0686), by cross-entropy and by how far from it the policy turns; 0
             leaves it to the reward.
-        greedy: share of the eyes, in [0, 1), that take their likeliest turns in training, and learn from them by imitation
-            alone: an eye that drew its turns has never seen itself go back and forth between two views, as a greedy one does.
+        greedy: share of the eyes, in [0, 1), that take their likeliest turns in training. Of their turns they learn by imitation
+            alone, if at all; the hand learns from what they show it, as it will act. An eye that drew its turns has never seen
+            itself go back and forth between two views, and shows the hand less steadily what it looks at.
         entropy, final_entropy: weights of the policy's entropy, before and at the end of the fall.
         epochs: of every rollout.
         minibatches: of the eye, in an epoch; of whole episodes.
@@ -156,8 +157,8 @@ class BCRLLearner(Pair):
             raise InvalidValueError(f"radian and grip must be >= 0, got {radian} and {grip}")
         own_epochs = epochs if hand_epochs is None else hand_epochs
         _at_least(hand_batch=(hand_batch, 1), epochs=(epochs, 1), hand_epochs=(own_epochs, 1))
-        if not 0 <= greedy < 1 or (greedy and not imitate):
-            raise InvalidValueError(f"greedy must be in [0, 1), and needs imitate > 0, got {greedy} and imitate={imitate}")
+        if not 0 <= greedy < 1:
+            raise InvalidValueError(f"greedy must be a share in [0, 1), got {greedy}")
         if not 0 <= blind < 1:
             raise InvalidValueError(f"blind must be a share in [0, 1), got {blind}")
         if not 1 <= minibatches <= env.num_envs:

@@ -130,8 +130,8 @@ def test_greedy_eyes_take_their_likeliest_turns_and_learn_by_imitation_alone() -
     assert gradient(0.0, [0, 1]).abs().max() == 0
     assert gradient(0.0, [2, 3]).abs().max() > 0
     assert gradient(1.0, [0, 1]).abs().max() > 0
-    with pytest.raises(InvalidValueError, match=r"needs imitate > 0, got 0.5 and imitate=0.0"):
-        learner(greedy=0.5)
+    with pytest.raises(InvalidValueError, match=r"greedy must be a share in \[0, 1\), got 1.0"):
+        learner(greedy=1.0)
 
 
 def test_with_blind_lessons_the_eye_is_paid_by_what_seeing_adds() -> None:
