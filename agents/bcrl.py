@@ -108,9 +108,9 @@ class BCRLLearner(Pair):
         imitate: weight of imitating the environment's `guide`, who searches until the target is in sight, in what the eye met
             itself (DAgger, Ross et al. 2011, arXiv:1011.0686), by cross-entropy and by how far from it the policy turns; 0
             leaves it to the reward.
-        greedy: share of the eyes, in [0, 1), that take their likeliest turns in training. Of their turns they learn by imitation
-            alone, if at all; the hand learns from what they show it, as it will act. An eye that drew its turns has never seen
-            itself go back and forth between two views, and shows the hand less steadily what it looks at.
+        greedy: share of the eyes, in [0, 1), that take their likeliest turns in training. Of their turns they learn by
+            imitation alone, if at all; the hand learns from what they show it, as it will act. An eye that drew its turns has
+            never seen itself go back and forth between two views, and shows the hand less steadily what it looks at.
         entropy, final_entropy: weights of the policy's entropy, before and at the end of the fall.
         epochs: of every rollout.
         minibatches: of the eye, in an epoch; of whole episodes.
