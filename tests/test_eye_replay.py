@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import warnings
 from pathlib import Path
 from typing import Any
@@ -226,6 +227,20 @@ def test_the_guide_finds_everything_and_tells_nothing_of_what_is_out_of_sight() 
     assert both.sum() > 5
     np.testing.assert_array_equal(told[0][both], told[1][both])
     assert (told[0] != told[1])[~both].any()
+
+
+def test_timings_add_up_over_steps() -> None:
+    env = batch(2, pause=0, max_episode_steps=9)
+    assert env.timings == {"decode": 0, "look": 0, "total": 0}
+    env.reset(seed=0)
+    env.timings.update(dict.fromkeys(env.timings, 0.0))
+    began = time.perf_counter()
+    for _ in range(20):  # with new episodes in between
+        env.step(np.zeros((2, 2), np.float32))
+    wall, spent = time.perf_counter() - began, env.timings
+    assert spent["look"] > 0
+    assert spent["decode"] > 0
+    assert spent["decode"] + spent["look"] < spent["total"] < wall
 
 
 def test_several_folders_are_one_stock_of_recordings() -> None:
