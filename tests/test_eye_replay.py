@@ -179,6 +179,35 @@ def test_search_asks_for_what_is_there() -> None:
     assert set(info["instruction"]) == {"find the pink eraser"}
 
 
+def test_search_in_several_tasks_asks_for_seven_things_and_more() -> None:
+    env = BatchReplay([folder for _, folder in REPLAYS], 40, resolution=4, target="any", chunk=0)
+    _, info = env.reset(seed=0)
+    assert len(set(info["instruction"])) >= 7
+    there = Recordings(asset(f"{FOLDER}/complete.json").parent)[0].columns
+    assert sum(name.startswith("sight/") and bool(np.isfinite(there[name][0]).all()) for name in there) >= 4
+    for told, target in zip(info["instruction"], info["state"]["target_direction"], strict=True):
+        assert told.startswith("find the ")
+        assert np.isfinite(target).all()
+
+
+def test_gymnasiums_own_batches_play_it_alike() -> None:
+    def single() -> gym.Env[Any, Any]:
+        return gym.make("Saccade/EyeReplay-EraserStand-v0", resolution=8, pause=2)
+
+    ours = BatchReplay(FOLDER, 2, resolution=8, pause=2, autoreset_mode="next_step")
+    for theirs in (gym.vector.SyncVectorEnv([single] * 2), gym.vector.AsyncVectorEnv([single] * 2)):
+        (a, _), (b, _) = ours.reset(seed=[4, 5]), theirs.reset(seed=[4, 5])
+        rng = np.random.default_rng(0)
+        for _ in range(6):
+            for key, value in b.items():
+                np.testing.assert_array_equal(a[key], value)
+            action = rng.uniform(-1, 1, (2, 2)).astype(np.float32)
+            (a, reward, *_), (b, paid, *_) = ours.step(action), theirs.step(action)
+            np.testing.assert_allclose(reward, paid, atol=1e-6)
+        theirs.close()
+    ours.close()
+
+
 def test_mixed_search_asks_for_a_thing_or_what_the_task_asks_for() -> None:
     env = BatchReplay(FOLDER, 64, resolution=4, target="mixed", chunk=0)
     _, info = env.reset(seed=0)
