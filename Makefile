@@ -5,6 +5,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 # Where torch's CPU wheels come from, for machines that need no CUDA: make TORCH_INDEX=https://download.pytorch.org/whl/cpu
 TORCH_INDEX ?=
+# Processes that the tests are spread over.
+WORKERS ?= 2
 STAMP := $(VENV)/.ready
 # LeRobot wants other versions of much, so that it has an environment of its own.
 LEROBOT ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/saccade/lerobot-venv
@@ -39,7 +41,7 @@ demo: setup
 
 test: setup
 	@echo "== tests"
-	@$(BIN)/python -m pytest -q -m "not slow"
+	@$(BIN)/python -m pytest -q -m "not slow" -n $(WORKERS) --dist loadfile
 
 lint: setup
 	@echo "== lint"

@@ -1,7 +1,7 @@
 """BC-RL: an eye that is rewarded when the hand, from what the eye shows it, tells the demonstrator's next moves.
 
     repeat:  every eye looks through one episode of recordings (`envs/replay.py`), the hand predicts at every step
-             r_t = -mean_i min_j ||p_i - q_j||                          of the tool's paths, `rewards.chunks`
+             r_t = -mean_i min_j ||p_i - q_j||                 of the tool's paths or poses, `rewards.chunks`
              the eye learns by proximal policy optimisation from r, the hand by L1 from the same steps
 
 After EyeRobot (arXiv:2506.10968; github.com/kerrj/eyerobot, `train_bcrl.py`). Where the divergence from the last policy ends
@@ -33,9 +33,17 @@ from agents.base import Observation
 from agents.pair import Pair
 from agents.parallel import Group
 from assets.errors import InvalidValueError, UnknownNameError
-from rewards.chunks import joint_reward, path_reward
+from rewards.chunks import GRIP, RADIAN, grip_error, joint_reward, path_reward, pose_reward
 
-REWARDS = ("path", "joint", "env")
+REWARDS = ("path", "se3", "joint", "env")
+# What each reward reads of the recordings, and what to do about a column that they lack.
+_READ = {"path": ("tool",), "se3": ("tool", "tool_axes"), "joint": (), "env": ()}
+_REMEDIES = {
+    "tool": "it follows from the joints if there are as many as the arm of env.robot has; or take reward=joint",
+    "tool_axes": "draw the panoramas again with `saccade collect`, or take reward=path",
+    "grip": "add a column 'grip' to the table of joints, what the gripper is told, from 0, shut, to 1, open; or train the eye "
+    "alone with reward=env hand=false",
+}
 
 
 @dataclass
@@ -85,7 +93,10 @@ class BCRLLearner(Pair):
         threads: torch threads on the CPU; 0 leaves torch's choice.
         size, encoder, hand_net, chunk, wait, eye_at: see `Pair`.
         gaze: see `Pair`; all but "learned" leave the eye unlearned.
-        reward: "path" and "joint" of the hand's predictions, or "env".
+        reward: "path", "se3" (the tool's poses) and "joint" of the hand's predictions, see `rewards.chunks`, or "env".
+        radian: what a radian of the tool costs in "se3", m.
+        grip: weight in the reward of how far the predicted openings of the gripper are off; None takes EyeRobot's, 0.2 beside
+            "joint" and 0 beside the others.
         hand: whether there is a hand to train.
         start: run folder or checkpoint of visual search to begin the networks from, or the name of one that ships; with another
             reward than "env" values begin at 0.
@@ -111,13 +122,17 @@ class BCRLLearner(Pair):
             is for anyone. The world goes on whatever is looked at, so no turn gains or loses by it.
         augment: share of episodes whose pictures are changed.
         dropout: of what the arm feels, while the hand learns.
-        half: bfloat16 where that is safe.
+        half: the hand learns in bfloat16 where that is safe. The eye stays in float32: it acts step by step and learns from
+            whole episodes, no kernel promises to round both alike, and in bfloat16 the first ratio of an update would show it.
         eye_from: steps before which the eye keeps to what it began with and only its critic learns: a hand that knows nothing
             cannot judge what it is shown.
 
     Raises:
         UnknownNameError, InvalidValueError: an argument is wrong.
     """
+
+    # Whether several processes can train one: `agents.train` refuses torchrun otherwise.
+    together = True
 
     def __init__(
         self, env: VectorEnv[Any, Any, Any], seed: int = 0, device: str = "auto", threads: int = 0,
@@ -128,12 +143,17 @@ class BCRLLearner(Pair):
         imitate: float = 0.0, greedy: float = 0.0, entropy: float = 0.01, final_entropy: float = 0.003, epochs: int = 4,
         minibatches: int = 4, hand_epochs: int | None = None, hand_batch: int = 64, target_kl: float = 0.02,
         reward_scale: float = 3.0, blind: float = 0.0, augment: float = 0.5, dropout: float = 0.1, half: bool = False,
-        wait: int = 30, eye_from: int = 0, eye_at: Sequence[float] | None = None,
+        wait: int = 30, eye_from: int = 0, eye_at: Sequence[float] | None = None, radian: float = RADIAN,
+        grip: float | None = None,
     ) -> None:  # fmt: skip
         if reward not in REWARDS:
             raise UnknownNameError("reward", reward, REWARDS)
         if reward != "env" and not hand:
             raise InvalidValueError(f"reward={reward!r} is about the hand's predictions: it needs hand=true")
+        if reward == "env" and grip:
+            raise InvalidValueError(f"grip is about the hand's predictions: it needs another reward than 'env', got {grip}")
+        if min(radian, grip or 0) < 0:
+            raise InvalidValueError(f"radian and grip must be >= 0, got {radian} and {grip}")
         own_epochs = epochs if hand_epochs is None else hand_epochs
         _at_least(hand_batch=(hand_batch, 1), epochs=(epochs, 1), hand_epochs=(own_epochs, 1))
         if not 0 <= greedy < 1 or (greedy and not imitate):
@@ -142,9 +162,11 @@ class BCRLLearner(Pair):
             raise InvalidValueError(f"blind must be a share in [0, 1), got {blind}")
         if not 1 <= minibatches <= env.num_envs:
             raise InvalidValueError(f"minibatches must be in [1, {env.num_envs}], got {minibatches}")
+        self._group = Group.here()  # first, for it says which GPU is meant
         super().__init__(env, seed, device, threads, size, encoder, gaze, hand, hand_net, chunk, wait, eye_at)
-        self._env, self._reward = env, reward
-        self._group = Group.here()
+        self._env, self._reward, self._radian = env, reward, radian
+        self._grip = grip if grip is not None else GRIP * (reward == "joint")
+        self._check_columns()
         if start is not None:
             self._begin_from(start, start_hand, new_values=reward != "env")
         self._rates = {"eye": eye_rate, "hand": hand_rate}
@@ -225,20 +247,38 @@ class BCRLLearner(Pair):
         return Rollout(last=self._look(seen, memory)[1], told=told, **found)
 
     def _worth(self, seen: fort.Seen, obs: Observation, info: Mapping[str, Any]) -> torch.Tensor:
-        """What the eye is paid, (N,): what the hand's predictions are worth, or how much more than from seeing nothing."""
+        """What the eye is paid, (N,): what the hand's predictions are worth, or how much more than from seeing nothing.
+
+        An eye that does not learn is paid by what they are worth, for the record.
+        """
         worth = self._judge(seen, obs, info)
-        return worth - self._judge(seen.unseen(), obs, info) if self._blind else worth
+        differs = self._blind and self._gaze == "learned"
+        return worth - self._judge(seen.unseen(), obs, info) if differs else worth
 
     def _judge(self, seen: fort.Seen, obs: Observation, info: Mapping[str, Any]) -> torch.Tensor:
         """What the hand's predictions are worth, (N,)."""
         said, chunk = self.hand(seen), info["chunk"]
-        joints = self._planned(said, obs)
+        joints, valid = self._planned(said, obs), chunk["valid"]
         if self._reward == "joint":
-            grip = ((said[..., -1] + 1) / 2).clamp(0, 1).cpu().numpy()
-            worth = joint_reward(chunk["joints"], joints, chunk["valid"], chunk["grip"][..., 0], grip)
+            worth = joint_reward(chunk["joints"], joints, valid)
+        elif self._reward == "se3":
+            tool, axes = self._inner.pose(joints)
+            worth = pose_reward(chunk["tool"], tool, chunk["tool_axes"], axes, valid, self._radian)
         else:
-            worth = path_reward(chunk["tool"], self._inner.tool(joints), chunk["valid"])
+            worth = path_reward(chunk["tool"], self._inner.tool(joints), valid)
+        if self._grip:
+            grip = ((said[..., -1] + 1) / 2).clamp(0, 1).cpu().numpy()
+            worth = worth - self._grip * grip_error(chunk["grip"][..., 0], grip, valid)
         return torch.from_numpy(worth.astype(np.float32)).to(self.device)
+
+    def _check_columns(self) -> None:
+        """Whether every recording has what the reward reads and what the hand learns."""
+        read = [(name, f"reward={self._reward!r} reads") for name in _READ[self._reward]]
+        for name, who in [*read, *[("grip", "the hand learns")] * self._with_hand]:
+            if not self._inner.columns(name):
+                raise InvalidValueError(
+                    f"{who} the recorded column {name!r}, which not all of these recordings have: {_REMEDIES[name]}"
+                )
 
     def _lesson(self, obs: Observation, info: Mapping[str, Any]) -> dict[str, torch.Tensor]:
         """What the hand should say, and where that is learned: not while the world stands still."""
@@ -274,9 +314,7 @@ class BCRLLearner(Pair):
     ) -> dict[str, float]:
         """One update of the eye from chosen episodes; "train/kl" is measured before it."""
         self.eye.train()
-        with self._autocast():
-            logits, values = self.eye(rollout.seen[chosen])
-        logits, values = logits.float(), values.float()
+        logits, values = self.eye(rollout.seen[chosen])
         logps = logits.log_softmax(-1)
         logp = logps.gather(-1, rollout.turns[chosen][..., None])[..., 0]
         ratio, gain = (logp - rollout.logp[chosen]).exp(), advantage[chosen]
@@ -322,7 +360,7 @@ class BCRLLearner(Pair):
             seen.images[shut], seen.gaze[shut] = dark.images, dark.gaze
         kept = torch.rand(seen.felt.shape, generator=self._rng).to(self.device) >= self._dropout
         seen.felt = seen.felt * kept / (1 - self._dropout)
-        with self._autocast():
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self._half):
             said = self.hand(seen)
         loss = (said.float() - rollout.wanted[at]).abs().mean(dim=-1)[valid].mean()
         self._apply("hand", loss)
@@ -336,9 +374,6 @@ class BCRLLearner(Pair):
         self._group.average_gradients(net)
         nn.utils.clip_grad_norm_(net.parameters(), 1.0)
         self._optimizers[name].step()
-
-    def _autocast(self) -> torch.autocast:
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self._half)
 
     def _fallen(self) -> float:
         """How much of the schedule's fall lies behind, in [0, 1]."""
@@ -359,23 +394,36 @@ class BCRLLearner(Pair):
     # -- checkpoints ---------------------------------------------------------------------------------------------------
 
     def state(self) -> dict[str, Any]:
-        """Everything that the rest of the training depends on."""
+        """Everything that the rest of the training depends on, in all processes, which must all call it."""
         arrays, rest = self._inner.checkpoint()
+        own = {"rng": self._rng.get_state(), "env": {"arrays": arrays, "rest": rest}}
+        first, *others = self._group.gathered(own)
         return {
             "policy": self.policy(),
             "optimizers": {name: optimizer.state_dict() for name, optimizer in self._optimizers.items()},
-            "rng": self._rng.get_state(),
-            "env": {"arrays": arrays, "rest": rest},
+            **first,
+            "others": others,  # what the other processes draw next
             "steps": self._steps,
         }
 
     def load_state(self, saved: Mapping[str, Any]) -> None:
-        """Bring back what `state` returned; training continues as if it had never stopped."""
+        """Bring back what `state` returned; training continues as if it had never stopped.
+
+        Raises:
+            InvalidValueError: another number of processes, or see `load_policy`.
+        """
+        drawn = [saved, *saved.get("others", ())]
+        if len(drawn) != self._group.world:
+            raise InvalidValueError(
+                f"what {len(drawn)} process(es) trained cannot be gone on with by {self._group.world}: take "
+                f"`torchrun --nproc_per_node {len(drawn)}` again, or begin a new run with agent.start=<run>"
+            )
+        own = drawn[self._group.rank]
         self.load_policy(saved)
         for name, optimizer in self._optimizers.items():
             optimizer.load_state_dict(checkpoint.to_tensors(saved["optimizers"][name]))
-        self._rng.set_state(checkpoint.to_tensors(saved["rng"]).to(torch.uint8))
-        self._inner.resume(saved["env"]["arrays"], saved["env"]["rest"])
+        self._rng.set_state(checkpoint.to_tensors(own["rng"]).to(torch.uint8))
+        self._inner.resume(own["env"]["arrays"], own["env"]["rest"])
         self._steps = int(saved["steps"])
 
 

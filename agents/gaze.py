@@ -1,7 +1,9 @@
 """How an eye looked: measures of recorded gazes, as functions of arrays over time.
 
 Everything takes one episode: T + 1 samples `dt` seconds apart, angles in radians, lengths in metres. What never happens is NaN.
-Thresholds of arrival are those of TAVIS (Spigler 2026, arXiv:2605.07943).
+A hand arrives as in TAVIS (Spigler 2026, arXiv:2605.07943): slower than 0.05 m/s for 80 ms. A gaze arrives when it stays within
+5 degrees for as long; TAVIS wants 0.05 rad and less than 0.1 rad/s, which an eye that turns by whole degrees 15 times a second
+hardly ever keeps.
 """
 
 from __future__ import annotations

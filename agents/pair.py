@@ -30,7 +30,7 @@ from agents.scales import Scales
 from assets.errors import InvalidValueError, UnknownNameError
 from perception.recording import PER_STEP
 
-GAZES = ("learned", "frozen", "random", "fixed", "oracle")
+GAZES = ("learned", "frozen", "once", "random", "fixed", "oracle")
 HANDS: dict[str, type[nn.Module]] = {"joints": fort.HandNet, "glance": Glance}
 # A fixed gaze: straight ahead, down to the table; rad.
 AHEAD_GAZE = np.radians([0.0, -15.0])
@@ -50,8 +50,9 @@ class Pair:
         threads: torch threads on the CPU; 0 leaves torch's choice.
         size: name of `fort.SIZES`, or a mapping of `fort.Size`'s fields.
         encoder: "patches", or folder or name of a frozen vision transformer.
-        gaze: who turns the eye: "learned"; "frozen", the eye as it is at the start; "random" (any turn, at every step), "fixed"
-            (straight ahead, 15 degrees down), "oracle" (to the recorded target).
+        gaze: who turns the eye: "learned"; "frozen", the eye as it is at the start; "once", the same, but after `wait` steps it
+            rests where it is; "random" (any turn, at every step), "fixed" (straight ahead, 15 degrees down), "oracle" (to the
+            recorded target).
         hand: whether there is a hand.
         hand_net: "joints", EyeRobot's, a token for each of its moves; or "glance", `agents.glance`, for few demonstrations.
         chunk: rows of the arm's next moves.
@@ -112,6 +113,10 @@ class Pair:
         """Logits of the eye's turns and values, one step on; zeros where the eye has no say."""
         if self._gaze in ("learned", "frozen"):
             return self.eye.step(seen, memory)
+        if self._gaze == "once":
+            logits, values = self.eye.step(seen, memory)
+            others = self._turns.abs().sum(dim=1) > 0
+            return logits.masked_fill((memory.steps > self._wait)[:, None] & others, -torch.inf), values
         memory.steps += 1
         return seen.gaze.new_zeros(len(seen.gaze), len(self._turns)), seen.gaze.new_zeros(len(seen.gaze))
 

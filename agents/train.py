@@ -2,12 +2,15 @@
 
 saccade train env=eye_search agent=ppo steps=200000
 saccade train resume=outputs/2026-01-31/12-00-00_eye_search_ppo steps=400000
+
+Under torchrun the first process alone makes the folder and writes into it; all of them train.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +22,7 @@ from agents import checkpoint
 from agents import run as runs
 from agents.config import amend, load, require
 from agents.make import make_env, make_learner
+from agents.parallel import Group
 from agents.run import Run
 from agents.show import bar, say
 from assets.errors import InvalidValueError
@@ -39,21 +43,42 @@ def train(config: DictConfig) -> Run:
     Raises:
         InvalidValueError: the run folder is not empty.
     """
-    if config.seed is None:
-        config.seed = int(np.random.SeedSequence().generate_state(1, np.uint32)[0] % FIRST_EVALUATION_SEED)
-    _validate(config)
-    place = Run.place(config.run, f"{_name(config.env)}_{_name(config.agent)}")
+    group = Group.here()
+    config, place = group.from_first(lambda: _begun(config))
     env = make_env(config, config.num_envs, "same_step", dump_folder=place)
     try:
-        learner = make_learner(config, env)
+        learner = _learner(config, env, group)
         # Only now: a setting that is refused above leaves no folder behind.
-        run = Run.create(config, place)
-        say(f"run folder: {run.folder}")
-        run.write_json("system.json", runs.system(env.unwrapped.describe()))  # type: ignore[attr-defined]
-        _loop(run, config, learner)
+        run = Run.create(config, place) if group.first else Run(place)
+        if group.first:
+            say(f"run folder: {run.folder}")
+            run.write_json("system.json", runs.system(env.unwrapped.describe()))  # type: ignore[attr-defined]
+        _loop(run, config, learner, group)
     finally:
         env.close()
     return run
+
+
+def _begun(config: DictConfig) -> tuple[DictConfig, Path]:
+    """The configuration, with a seed drawn if it has none, and where its run goes."""
+    if config.seed is None:
+        config.seed = int(np.random.SeedSequence().generate_state(1, np.uint32)[0] % FIRST_EVALUATION_SEED)
+    _validate(config)
+    return config, Run.place(config.run, f"{_name(config.env)}_{_name(config.agent)}")
+
+
+def _learner(config: DictConfig, env: Any, group: Group) -> Any:
+    """The learner.
+
+    Raises:
+        InvalidValueError: it learns in one process, and there are several.
+    """
+    learner = make_learner(config, env)
+    if group.world > 1 and not getattr(learner, "together", False):
+        raise InvalidValueError(
+            f"{type(learner).__name__} trains in one process, here are {group.world}: torchrun is for agent=bcrl, leave it out"
+        )
+    return learner
 
 
 def resume(folder: str | Path, overrides: Sequence[str]) -> Run:
@@ -67,6 +92,23 @@ def resume(folder: str | Path, overrides: Sequence[str]) -> Run:
         InvalidValueError: not a run folder, or it has done all its steps already.
         CheckpointError: no whole checkpoint.
     """
+    group = Group.here()
+    run, config, saved = group.from_first(lambda: _reopened(folder, overrides))
+    env = make_env(config, config.num_envs, "same_step", dump_folder=run.folder)
+    try:
+        learner = _learner(config, env, group)
+        learner.load_state(saved)
+        if group.first:
+            run.forget_after(learner.steps)
+            run.note_resume(learner.steps, overrides)
+        _loop(run, config, learner, group)
+    finally:
+        env.close()
+    return run
+
+
+def _reopened(folder: str | Path, overrides: Sequence[str]) -> tuple[Run, DictConfig, dict[str, Any]]:
+    """The run, its configuration, and the state of its learner."""
     run = Run.open(folder)
     config = amend(run.config, overrides)
     _validate(config)
@@ -78,33 +120,30 @@ def resume(folder: str | Path, overrides: Sequence[str]) -> Run:
     for damaged in checkpoint.set_aside_after(at):
         say(f"set aside: {damaged}")
     say(f"resuming {run.folder} from {at.name}")
-    env = make_env(config, config.num_envs, "same_step", dump_folder=run.folder)
-    try:
-        learner = make_learner(config, env)
-        learner.load_state(saved["learner"])
-        run.forget_after(learner.steps)
-        run.note_resume(learner.steps, overrides)
-        _loop(run, config, learner)
-    finally:
-        env.close()
-    return run
+    return run, config, saved["learner"]
 
 
-def _loop(run: Run, config: DictConfig, learner: Any) -> None:
-    """Advance from checkpoint to checkpoint."""
-    board = SummaryWriter(str(run.folder / "tensorboard")) if config.logger.tensorboard else None
+def _loop(run: Run, config: DictConfig, learner: Any, group: Group) -> None:
+    """Advance from checkpoint to checkpoint; the first process writes them."""
+    board = SummaryWriter(str(run.folder / "tensorboard")) if config.logger.tensorboard and group.first else None
     logged = run.metrics()
     began = time.time() - (logged[-1]["seconds"] if logged else 0)  # a resumed run goes on counting
+    steps = int(config.steps)
+    shown = bar("training", steps, learner.steps) if group.first else nullcontext(lambda done, words: None)
     try:
-        with bar("training", int(config.steps), learner.steps) as progress:
-            while learner.steps < config.steps:
-                goal = min(int(config.steps), _next_checkpoint(learner.steps, int(config.checkpoint_every)))
+        with shown as progress:
+            while learner.steps < steps:
+                goal = min(steps, _next_checkpoint(learner.steps, int(config.checkpoint_every)))
                 while learner.steps < goal:
                     metrics = learner.advance(min(_LOG_EVERY, goal - learner.steps))
-                    run.log({"step": learner.steps, "seconds": round(time.time() - began, 2), **metrics})
+                    if group.first:
+                        run.log({"step": learner.steps, "seconds": round(time.time() - began, 2), **metrics})
                     _to_board(board, metrics, learner.steps)
                     progress(learner.steps, _headline(metrics))
-                checkpoint.save_step({"learner": learner.state()}, run.checkpoints, learner.steps, int(config.keep))
+                state = learner.state()  # of all processes
+                if group.first:
+                    checkpoint.save_step({"learner": state}, run.checkpoints, learner.steps, int(config.keep))
+        group.wait()  # none ends before the last checkpoint is whole
     finally:
         if board is not None:
             board.close()

@@ -11,6 +11,7 @@ Everyone learns from the same demonstrations, as many steps, with networks of on
     guided         the same, and the eye also imitates where the demonstrator looked
     uniform, guided_uniform    both with one level of 116 degrees, of as many pixels as the pyramid has
     no_rl, no_avp  the eye stays as visual search left it; BC-RL from nothing
+    once           the eye as visual search left it looks around before the arm moves, then it rests: inspect once
     random_gaze, fixed_gaze, oracle_gaze    the hand alone, under another's gaze; the oracle's reads the simulator
     exo, wrist, wrist_exo    the hand alone, from cameras of 80 x 80 pixels that do not look around
     static         the same from the camera around the table with which the hand learns best in a quarter of the time
@@ -35,7 +36,7 @@ from typing import Any
 import numpy as np
 from omegaconf import OmegaConf
 
-from agents import checkpoint, collect, evaluate, gaze, train
+from agents import checkpoint, collect, evaluate, gaze, shipped, train
 from agents.base import OraclePolicy
 from agents.config import load
 from agents.make import make_env, make_learner
@@ -56,6 +57,7 @@ SEARCHED = TASKS[:3]  # in whose panoramas search is learned; the things of all 
 HELD_OUT, FIRST_EPISODE = 500_000, 1_000_000
 AROUND = ("front", "side", "top")
 CAMERAS = (*AROUND, "arm/wrist")
+LONGEST = 4  # phases of a task
 TRIAL = 20_000  # steps in which cameras are compared
 ONE_LEVEL = ("env.fovs=[116.1]", "env.resolution=72")  # 5184 pixels; three levels of 40 x 40 have 4800
 
@@ -81,6 +83,7 @@ POLICIES = {
     "uniform": Policy(ONE_LEVEL, "uniform"),
     "guided_uniform": Policy((*GUIDED, *ONE_LEVEL), "uniform"),
     "no_rl": Policy(("agent.gaze=frozen",)),
+    "once": Policy(("agent.gaze=once",)),
     "no_avp": Policy(search=""),
     "random_gaze": Policy(("agent.gaze=random",)),
     "fixed_gaze": Policy(("agent.gaze=fixed",)),
@@ -91,6 +94,7 @@ POLICIES = {
     "static": Policy(("agent.gaze=fixed",), ""),  # and the best camera
 }
 SEARCHES: dict[str, tuple[str, ...]] = {"pyramid": (), "uniform": ONE_LEVEL}
+SHIPPED = {"pyramid": "eyerobot/search", "uniform": "eyerobot/search_uniform"}
 # What training never showed: options of the environment, and starts that are forced upon every episode.
 SHIFTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "distractors": ({"distractors": 4}, {}),
@@ -145,7 +149,10 @@ class Bench:
         return run if done else train.main([f"resume={place}"])
 
     def searcher(self, kind: str, seed: int) -> Run:
-        """An eye that has learned visual search."""
+        """An eye that has learned visual search; those of seed 0 ship."""
+        ready = shipped.FOLDER / SHIPPED[kind]
+        if seed == 0 and not self.overrides and ready.is_dir() and not (self.folder / f"search/{kind}-{seed}").is_dir():
+            return Run.open(ready)
         where = ",".join(str(self.recordings(task)) for task in SEARCHED)
         arguments = ["experiment=eyerobot_search", f"env.recordings=[{where}]"]
         return self.trained(f"search/{kind}-{seed}", seed, [*arguments, *SEARCHES[kind]])
@@ -176,6 +183,8 @@ class Bench:
 
     def shifted(self, task: str, name: str, seed: int, shift: str) -> dict[str, Any]:
         """What a policy reaches where something is as training never showed it."""
+        if shift == "moved" and task == "estop":
+            raise InvalidValueError("the e-stop moves in every episode: shift 'moved' is for tasks whose goal stands still")
         options, start = SHIFTS[shift]
         file = self.cells / task / shift / f"{name}-{seed}.json"
         return stamped(file, lambda: self.acted(self.pair(task, name, seed), start, **options))
@@ -188,7 +197,7 @@ class Bench:
             policy, source = evaluate.load_policy(run, env)
             dt = env.unwrapped.task.control_dt  # type: ignore[attr-defined]
             seeds = range(FIRST_EPISODE, FIRST_EPISODE + self.episodes)
-            chooses = run.config.agent.gaze in ("learned", "frozen")
+            chooses = run.config.agent.gaze in ("learned", "frozen", "once")
             greedy, *sampled = (
                 rollout(env, policy, seeds, deterministic=d, record=Record(snapshots=False), options=start)
                 for d in ((True, False) if chooses else (True,))
@@ -249,12 +258,14 @@ def measured(episodes: Sequence[Episode], dt: float) -> dict[str, Any]:
         state = episode.state
         error, target = state["gaze_error"], state["target_direction"]
         spread, quiet = gaze.stability(state["gaze"], dt)
+        by_phase = gaze.on_target(error, state["phase"])
         found = {
             "success": episode.succeeded,
             "progress": float(state["progress"].max()),
             "final_error_cm": 100 * float(state["to_goal" if "to_goal" in state else "distance"][-1]),
             "seconds_to_fixate": number(gaze.seconds_to_fixate(error, dt)),
             "on_target": float(np.mean(error < gaze.ON_TARGET)),
+            **{f"on_target_phase_{p}": by_phase.get(p) for p in range(LONGEST)},
             "gaze_speed_sd_deg_s": spread,
             "quiet_steps": quiet,
             "switch_lag_s": number(gaze.switch_lag(error, target, dt)),
@@ -305,11 +316,23 @@ def gathered(folder: Path) -> list[Row]:
         out += _pooled(f"search/{name}", folder / "search", name)
     for task in TASKS:
         for name in POLICIES:
-            for shift in ("", *SHIFTS):
-                out += _pooled("/".join([task, name, shift]).strip("/"), folder / task / shift, name)
+            out += _pooled(f"{task}/{name}", folder / task, name)
+            for shift in SHIFTS:
+                out += _pooled(f"{task}/{name}/{shift}", folder / task / shift, name)
+                out += _dropped(f"{task}/{name}/{shift}", folder / task, shift, name)
     if not out:
         raise InvalidValueError(f"{folder} has no cells yet: run python -m benchmarks.eyerobot --tasks ... first")
     return out
+
+
+def _dropped(label: str, folder: Path, shift: str, name: str) -> list[Row]:
+    """How much less often a policy succeeds with a shift than in the same episodes without it; no row where there are none."""
+    pairs = {int(f.stem.rsplit("-", 1)[1]): (folder / f.name, f) for f in sorted((folder / shift).glob(f"{name}-*.json"))}
+    kept = {seed: [json.loads(f.read_text())["success"] for f in both] for seed, both in pairs.items() if both[0].is_file()}
+    drops = [float(a) - float(b) for plain, moved in kept.values() for a, b in zip(plain, moved, strict=True)]
+    if not drops:
+        return []
+    return [Row(label, "success_drop", float(np.mean(drops)), *bootstrap(drops), len(drops), tuple(sorted(kept)))]
 
 
 def _pooled(label: str, folder: Path, name: str) -> list[Row]:

@@ -71,8 +71,8 @@ MODELS = {
 SIMILAR, OPEN, SHUT = "door/similarity", "The door is wide open.", "The door is shut."
 OTHERS = (
     "metaworld/upr", "metaworld/goal_distance", "metaworld/upr_drawer", "preference/tiny_vlm", "preference/scripted",
-    "preference/blind", "hack/undefended", "hack/clipped", "hack/defended", "oni/retrieval", "oni/classifier", "oni/ranking",
-    "oni/sparse", "oni/learner",
+    "preference/blind", "hack/undefended", "hack/clipped", "hack/defended", "oni/retrieval", "oni/retrieval_zero",
+    "oni/novelty", "oni/classifier", "oni/ranking", "oni/sparse", "oni/learner",
 )  # fmt: skip
 PANDA, PERSON = "panda", "human_arm"
 VIDEOS, HELD_OUT, FIRST_EPISODE = 11, 20, 1_000_000
@@ -133,7 +133,9 @@ class Bench:
         films = held_out(view, seed)
         found = card(reward, films, np.random.default_rng(seed))
         if seed == 0:
-            (self.folder / name / "report.html").write_text(page(name, reward, films, found))
+            place = self.folder / name
+            place.mkdir(parents=True, exist_ok=True)  # a reward that is not learned has no folder yet
+            (place / "report.html").write_text(page(name, reward, films, found))
         return found
 
     def steps(self, name: str, view: str, rng: np.random.Generator) -> dict[str, float]:

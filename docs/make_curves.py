@@ -14,18 +14,18 @@ from PIL import Image, ImageDraw, ImageFont
 
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "docs" / "pictures"
-# Picture -> the training, and its panels: metric, title, factor.
-CURVES = {
-    "tiny_chat_curve": (
-        "assets/vlm/chat/training.json",
-        [("train/answer_loss", "loss of answers, nats a token", 1), ("train/where_loss", "loss of where answers lie", 1)],
-    ),
-    "eyerobot_curve": (
-        "assets/policies/eyerobot/estop/training.json",
-        [("rollout/on_target", "steps that look at the button", 1), ("rollout/reward", "-reward: path error, cm", -100),
-         ("train/hand_loss", "hand's L1 loss", 1)],
-    ),
-}  # fmt: skip
+Panels = list[tuple[str, str, float]]  # metric, title, factor
+PAIR: Panels = [
+    ("rollout/on_target", "steps that look at the target", 1), ("rollout/reward", "-reward: path error, cm", -100),
+    ("train/hand_loss", "hand's L1 loss", 1),
+]  # fmt: skip
+SEARCH: Panels = [
+    ("rollout/success_rate", "searches that succeed, turns drawn", 1),
+    ("rollout/gaze_error_deg", "angle to what is asked for, deg", 1),
+]  # fmt: skip
+CHAT: Panels = [
+    ("train/answer_loss", "loss of answers, nats a token", 1), ("train/where_loss", "loss of where answers lie", 1),
+]  # fmt: skip
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 420, 260, 52, 14, 34, 36
 INK, GREY, BLUE = (40, 44, 50), (215, 219, 224), (30, 110, 190)
 
@@ -58,10 +58,17 @@ def curve(rows: list[dict[str, Any]], metric: str, factor: float) -> tuple[np.nd
     return np.array([s for s, _ in found]), np.array([v for _, v in found])
 
 
+def curves() -> dict[str, tuple[Path, Panels]]:
+    """Picture -> the training, and its panels."""
+    eyes = sorted((ROOT / "assets/policies/eyerobot").glob("*/training.json"))
+    own = {f"eyerobot_{f.parent.name}_curve": (f, SEARCH if f.parent.name == "search" else PAIR) for f in eyes}
+    return {"tiny_chat_curve": (ROOT / "assets/vlm/chat/training.json", CHAT), **own}
+
+
 def main() -> None:
     """Write the pictures."""
-    for name, (file, panels) in CURVES.items():
-        rows = json.loads((ROOT / file).read_text())["curve"]
+    for name, (file, panels) in curves().items():
+        rows = json.loads(file.read_text())["curve"]
         whole = Image.new("RGB", (WIDTH * len(panels), HEIGHT), "white")
         for k, (metric, title, factor) in enumerate(panels):
             whole.paste(panel(*curve(rows, metric, factor), title), (k * WIDTH, 0))

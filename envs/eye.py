@@ -72,6 +72,7 @@ class Eye:
         projection: "pinhole", or "fisheye" with EyeRobot's published coefficients.
         max_speed: speed limit of both axes, degrees per second.
         azimuth, elevation: limits, +- degrees.
+        encoder_bits: the gaze is read in 2^bits steps a turn, 15 as EyeRobot's motors do; None reads it exactly.
     """
 
     name: str = "eye"
@@ -82,6 +83,7 @@ class Eye:
     max_speed: float = 150.0
     azimuth: float = 130.0
     elevation: float = 30.0
+    encoder_bits: int | None = None
 
     def __post_init__(self) -> None:
         if self.projection not in PROJECTIONS:
@@ -92,6 +94,13 @@ class Eye:
             raise InvalidValueError(f"the eye's resolution must be >= 1 pixel, got {self.resolution}")
         if not self.max_speed > 0:
             raise InvalidValueError(f"the eye's max_speed must be > 0 degrees per second, got {self.max_speed}")
+        if not (0 < self.azimuth <= 180 and 0 < self.elevation <= 90):
+            raise InvalidValueError(
+                f"the eye's limits must be azimuth in (0, 180] and elevation in (0, 90] degrees, got {self.azimuth} and "
+                f"{self.elevation}"
+            )
+        if self.encoder_bits is not None and self.encoder_bits < 1:
+            raise InvalidValueError(f"encoder_bits must be >= 1, or None for an exact reading, got {self.encoder_bits}")
 
     @cached_property
     def lenses(self) -> tuple[Lens | None, ...]:
@@ -143,8 +152,12 @@ class Eye:
             physics.act(name)[ids] = gaze[:, k : k + 1]
 
     def gaze(self, physics: Physics) -> NDArray[np.float64]:
-        """Azimuth and elevation, radians. Shape (N, 2)."""
-        return np.concatenate([physics.qpos(f"{self.name}/pan"), physics.qpos(f"{self.name}/tilt")], axis=1)
+        """Azimuth and elevation as they are read, radians. Shape (N, 2)."""
+        found = np.concatenate([physics.qpos(f"{self.name}/pan"), physics.qpos(f"{self.name}/tilt")], axis=1)
+        if self.encoder_bits is None:
+            return found
+        step = 2 * np.pi / 2**self.encoder_bits
+        return np.round(found / step) * step
 
     def velocity(self, physics: Physics) -> NDArray[np.float64]:
         """Rate of azimuth and elevation, rad/s. Shape (N, 2)."""

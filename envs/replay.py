@@ -11,10 +11,12 @@ is older than what is felt exists only where `latency` asks for it.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections import ChainMap
+from collections.abc import Mapping, MutableMapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import cv2
 import gymnasium as gym
@@ -76,7 +78,7 @@ class BatchReplay(gym.vector.VectorEnv[Arrays, NDArray[Any], NDArray[Any]]):
 
     Observations: "eye_0" (the fovea), "eye_1" .. (R, R, 3) uint8; "gaze" (2,) azimuth and elevation, rad; "explored" (2,)
     rightmost and leftmost azimuth so far, rad; of "joints" (dof,) rad, "tool" (3,) m and "opening" (1,) those that were
-    recorded; "target" (68,) embedding of the instruction.
+    recorded, where "tool" follows from the joints if it was not; "target" (68,) embedding of the instruction.
 
     With `cameras`, their recorded pictures are observed instead of the pyramid, whatever the eye does.
 
@@ -106,7 +108,7 @@ class BatchReplay(gym.vector.VectorEnv[Arrays, NDArray[Any], NDArray[Any]]):
         smoothing: share of the last turn in the present one, in [0, 1).
         max_speed: of the eye, degrees per second.
         azimuth, elevation: its limits, +- degrees.
-        robot: asset name or path of the MJCF arm whose joints were recorded.
+        robot: asset name or path of the MJCF arm whose joints were recorded. Of another number of joints nothing follows.
         render_mode: "rgb_array" or None.
         autoreset_mode: "same_step", "next_step" or "disabled", or Gymnasium's enum.
         first_index: index of the first simulation, so that a shard draws what it would in the whole batch.
@@ -143,7 +145,7 @@ class BatchReplay(gym.vector.VectorEnv[Arrays, NDArray[Any], NDArray[Any]]):
         first_index: int = 0,
     ) -> None:
         _check(num_envs, max_episode_steps, pause, chunk, latency, edges, smoothing, target, projection)
-        self._recordings, self.rate = _open(recordings)
+        self._recordings, self.rate = _open(recordings, robot)
         self.num_envs, self.max_episode_steps = num_envs, max_episode_steps
         self._pause, self._chunk, self._latency, self._edges = pause, chunk, latency, edges
         self._smoothing, self._target = smoothing, target
@@ -266,6 +268,13 @@ class BatchReplay(gym.vector.VectorEnv[Arrays, NDArray[Any], NDArray[Any]]):
     def tool(self, joints: NDArray[np.float64]) -> NDArray[np.float64]:
         """Where the arm's tool is for joint angles (..., dof), rad, by forward kinematics. (..., 3), m."""
         return chain(self._robot).tool(joints)[0]
+
+    def pose(self, joints: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """As recordings tell of it in "tool" and "tool_axes": where the tool is, (..., 3) m, and its x and y axes in the world
+        frame, (..., 6), for joint angles (..., dof), rad.
+        """
+        position, rotation = chain(self._robot).tool(joints)
+        return position, rotation[..., :2].swapaxes(-1, -2).reshape(*position.shape[:-1], 6)
 
     @property
     def turns(self) -> NDArray[np.float64] | None:
@@ -546,7 +555,7 @@ class Replay(Single):
         super().__init__(BatchReplay(recordings, 1, autoreset_mode=AutoresetMode.DISABLED, **kwargs))
 
 
-def _open(recordings: str | Path | Sequence[str | Path | Recording]) -> tuple[Sequence[Recording], float]:
+def _open(recordings: str | Path | Sequence[str | Path | Recording], robot: str) -> tuple[Sequence[Recording], float]:
     given = [recordings] if isinstance(recordings, (str, Path)) else list(recordings)
     if not given:
         raise InvalidValueError("there are no recordings to replay: at least one is needed")
@@ -565,7 +574,17 @@ def _open(recordings: str | Path | Sequence[str | Path | Recording]) -> tuple[Se
     widths = {r.width for r in found}
     if len(widths) > 1:
         raise InvalidValueError(f"all recordings need panoramas of one width, got {sorted(widths)}")
-    return found, rates.pop()
+    return [_with_tool(r, robot) for r in found], rates.pop()
+
+
+def _with_tool(recording: Recording, robot: str) -> Recording:
+    """The recording with "tool" by forward kinematics where it lacks it, as a real video's table of joints does."""
+    columns = recording.columns
+    if "tool" in columns or columns["joints"].shape[1] != chain(robot).dof:
+        return recording
+    derived: MutableMapping[str, NDArray[Any]] = {"tool": chain(robot).tool(columns["joints"])[0]}
+    # What is stored is only read: pictures among it stay on disk until they are asked for.
+    return replace(recording, columns=ChainMap(derived, cast("MutableMapping[str, NDArray[Any]]", columns)))
 
 
 def _read(folder: str | Path) -> Recordings:

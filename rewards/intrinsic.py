@@ -40,9 +40,23 @@ class IntrinsicReward(Protocol):
 
 
 class RetrievalReward:
-    """r(key) = its label, and 0 while it has none: a table, which generalises to nothing and forgets nothing."""
+    """r(key) = its label, and `unknown` while it has none: a table, which generalises to nothing and forgets nothing.
 
-    def __init__(self) -> None:
+    A label comes after what it is about, so that what is met seldom is paid `unknown` most of all. The highest label that a
+    judge gives makes it worth trying (R-max, Brafman and Tennenholtz 2002, JMLR 3). What is never labelled is then paid for
+    ever, which wants a discount for what comes again (`EpisodicCountDiscount`).
+
+    Args:
+        unknown: the reward of what has no label, a finite number; 0 is ONI's.
+
+    Raises:
+        InvalidValueError: `unknown` is not finite.
+    """
+
+    def __init__(self, unknown: float = 0.0) -> None:
+        if not np.isfinite(unknown):
+            raise InvalidValueError(f"unknown must be a finite number, got {unknown}")
+        self.unknown = unknown
         self._table: dict[Any, float] = {}
 
     def update(self, labels: Mapping[Any, float]) -> Distilled:
@@ -54,8 +68,8 @@ class RetrievalReward:
         return Distilled(len(labels))
 
     def __call__(self, keys: Keys, features: Features | None = None) -> NDArray[np.float32]:
-        """The labels of N keys, (N,); features are not looked at."""
-        return np.array([self._table.get(key, 0.0) for key in keys], np.float32)
+        """The labels of N keys, (N,), and `unknown` where there is none; features are not looked at."""
+        return np.array([self._table.get(key, self.unknown) for key in keys], np.float32)
 
     def state_dict(self) -> dict[str, NDArray[Any]]:
         """The table, as arrays."""

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import textwrap
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from agents import checkpoint
+from agents import checkpoint, parallel
 from agents.augment import Jitter
 from agents.bcrl import BCRLLearner, Rollout, advantages
 from agents.config import load
@@ -22,9 +23,13 @@ from agents.evaluate import main as evaluate
 from agents.make import make_env, make_learner
 from agents.pair import AHEAD_GAZE
 from agents.parallel import Group
+from agents.run import Run
+from agents.train import _learner
 from agents.train import main as train
+from assets import asset
 from assets.errors import InvalidValueError, UnknownNameError
 from envs.replay import BatchReplay
+from perception.recording import Recordings, Writer
 
 FOLDER = "recordings/eraser_stand"
 SIZE = {"width": 32, "heads": 2, "depth": 1, "patch": 4, "window": 4}
@@ -54,13 +59,32 @@ def prepared(agent: BCRLLearner) -> tuple[Rollout, torch.Tensor, torch.Tensor]:
     return found, *advantages(found.rewards, found.values, found.last, 0.9, 0.9)
 
 
-def test_the_first_ratio_is_one() -> None:
-    agent = learner(size={**SIZE, "depth": 3}, augment=1.0)
+@pytest.mark.parametrize("half", [False, True])
+def test_the_first_ratio_is_one(half: bool) -> None:
+    agent = learner(size={**SIZE, "depth": 3}, augment=1.0, half=half)
+    with torch.no_grad():
+        agent.eye.actor[-1].weight.mul_(100)  # turns that depend on what is seen, and on how it is rounded
     found, gain, returns = prepared(agent)
     told = agent.eye_update(found, torch.arange(2), gain, returns)
     assert told["train/ratio_error"] < 1e-3
     assert abs(told["train/kl"]) < 1e-6
     assert agent.eye_update(found, torch.arange(2), gain, returns)["train/ratio_error"] > 1e-3  # now it has learned
+
+
+@pytest.mark.filterwarnings("ignore:Mismatch dtype between input and weight")  # torch's, where it takes a slower norm
+@pytest.mark.parametrize("half", [False, True])
+def test_the_hand_alone_learns_in_half_precision(half: bool) -> None:
+    agent, seen = learner(half=half), {"eye": set(), "hand": set()}
+    for name, last in (("eye", agent.eye.actor[-1]), ("hand", agent.hand.out[-1])):
+        last.register_forward_hook(lambda _, __, out, name=name: seen[name].add(out.dtype))
+    found, gain, returns = prepared(agent)
+    assert seen == {"eye": {torch.float32}, "hand": {torch.float32}}
+    seen["hand"].clear()
+    before = weights(agent.hand)
+    agent.eye_update(found, torch.arange(2), gain, returns)
+    agent.hand_update(found, torch.arange(20))
+    assert seen == {"eye": {torch.float32}, "hand": {torch.bfloat16 if half else torch.float32}}
+    assert not same(before, weights(agent.hand))
 
 
 def test_divergence_ends_the_epochs_of_the_eye_alone() -> None:
@@ -241,9 +265,58 @@ def test_other_gazes_leave_the_eye_as_it_is(gaze: str) -> None:
         assert np.abs(left).max() < np.radians(1.5)
 
 
-@pytest.mark.parametrize("reward", ["path", "joint"])
+@pytest.mark.parametrize("reward", ["path", "se3", "joint"])
 def test_rewards_are_never_above_nothing(reward: str) -> None:
     assert (learner(reward=reward).rollout().rewards <= 0).all()
+
+
+class _Says(torch.nn.Module):
+    """A hand that says what it is given."""
+
+    def __init__(self, agent: BCRLLearner, joints: NDArray[np.float64], now: NDArray[np.float32], grip: NDArray[Any]) -> None:
+        super().__init__()
+        moved = agent.scales.unit(torch.from_numpy((joints - now[:, None]).astype(np.float32)))
+        self.said = torch.cat([moved, torch.from_numpy((2 * grip - 1).astype(np.float32))], dim=-1)
+
+    def forward(self, seen: Any) -> torch.Tensor:
+        return self.said
+
+
+def judged(turned: float = 0.0, slip: float = 0.0, **settings: Any) -> NDArray[np.float32]:
+    """What a hand is worth that is right but for its last joint, rad, and its gripper's opening."""
+    env = replay(2)
+    agent = learner(env, **settings)
+    obs, info = env.reset(seed=1)
+    joints, grip = info["chunk"]["joints"].copy(), info["chunk"]["grip"]
+    joints[..., -1] += turned
+    grip[:] = 1.0
+    agent.hand = _Says(agent, joints, obs["joints"], grip - slip)  # type: ignore[assignment]
+    worth: NDArray[np.float32] = agent._judge(agent.see(obs), obs, info).numpy()
+    return worth
+
+
+@pytest.mark.parametrize(("reward", "usual"), [("path", 0.0), ("se3", 0.0), ("joint", 0.2)])
+def test_every_reward_can_charge_for_the_grip(reward: str, usual: float) -> None:
+    np.testing.assert_allclose(judged(reward=reward), 0, atol=1e-5)
+    np.testing.assert_allclose(judged(slip=1.0, reward=reward), -usual, atol=1e-5)
+    np.testing.assert_allclose(judged(slip=1.0, reward=reward, grip=0.7), -0.7, atol=1e-5)
+
+
+def test_a_tool_that_only_turns_costs_its_angle_in_se3_alone() -> None:
+    """The last joint's axis goes through the tool."""
+    np.testing.assert_allclose(judged(turned=0.5, reward="path"), 0, atol=1e-5)
+    np.testing.assert_allclose(judged(turned=0.5, reward="se3"), -0.1 * 0.5, atol=5e-3)
+    np.testing.assert_allclose(judged(turned=0.5, reward="se3", radian=0.0), 0, atol=1e-5)
+
+
+def test_poses_need_recorded_axes() -> None:
+    recordings = list(Recordings(asset(f"{FOLDER}/complete.json").parent))
+    short = [replace(r, columns={k: v for k, v in r.columns.items() if k != "tool_axes"}) for r in recordings]
+    for given in (short, [recordings[0], short[1]]):
+        env = BatchReplay(given, 2, actions="directions_25", resolution=8)
+        with pytest.raises(InvalidValueError, match="reward='se3' reads the recorded column 'tool_axes', which not all"):
+            learner(env, reward="se3")
+        learner(env, reward="path")
 
 
 def test_acting_in_the_task(tmp_path: Path) -> None:
@@ -335,6 +408,17 @@ def test_resuming_is_exact(tmp_path: Path) -> None:
     assert second.steps == whole.steps == 72
 
 
+def test_an_eye_that_looks_once_rests_when_the_arm_may_move() -> None:
+    agent = learner(gaze="once", wait=4)
+    found = agent.rollout()
+    stay = int(np.flatnonzero(~agent._inner.turns.any(axis=1))[0])
+    assert (found.turns[:, 4:] == stay).all()
+    assert (found.turns[:, :4] != stay).any()
+    before = weights(agent.eye)
+    agent.advance(1)
+    assert same(before, weights(agent.eye))
+
+
 def test_a_checkpoint_of_another_observation_is_refused(tmp_path: Path) -> None:
     agent = learner()
     checkpoint.save_step({"learner": agent.state()}, tmp_path, 0, 1)
@@ -362,21 +446,24 @@ def test_what_is_refused() -> None:
         learner(reward="paths")
     with pytest.raises(InvalidValueError, match="needs hand=true"):
         learner(hand=False)
+    with pytest.raises(InvalidValueError, match=r"another reward than 'env', got 0\.2"):
+        learner(hand=False, reward="env", grip=0.2)
+    for setting in ({"grip": -0.1}, {"radian": -0.1}):
+        with pytest.raises(InvalidValueError, match=r"radian and grip must be >= 0, got .*-0\.1"):
+            learner(**setting)
     with pytest.raises(InvalidValueError, match="minibatches"):
         learner(minibatches=3)
 
 
+QUICK = (
+    "agent=bcrl", "env=replay_estop", "env.max_episode_steps=12", "env.pause=4", "env.resolution=8", "num_envs=2",
+    "logger=jsonl", "agent.size={width: 32, heads: 2, depth: 1, patch: 4}", "agent.device=cpu", "agent.threads=1",
+    "agent.minibatches=2",
+)  # fmt: skip
+
+
 def test_it_trains_by_command(tmp_path: Path) -> None:
-    quick = [
-        "env.max_episode_steps=12",
-        "env.pause=4",
-        "env.resolution=8",
-        "agent.size={width: 32, heads: 2, depth: 1, patch: 4}",
-    ]
-    run = train(
-        ["agent=bcrl", "env=replay_estop", *quick, "agent.device=cpu", "agent.threads=1", "agent.minibatches=2", "num_envs=2",
-         "steps=48", "logger=jsonl", f"run={tmp_path / 'run'}"]
-    )  # fmt: skip
+    run = train([*QUICK, "steps=48", f"run={tmp_path / 'run'}"])
     assert run.metrics()[-1]["step"] == 48
     env = make_env(run.config, 2, "same_step")
     assert make_learner(run.config, env).act(env.reset(seed=0)[0]).shape == (2, 10)
@@ -408,8 +495,6 @@ def colours(count: int = 40) -> NDArray[np.uint8]:
 
 def test_something_tiny_is_learned(tmp_path: Path) -> None:
     """An eye is paid for looking at the only thing there is, and comes to look at it."""
-    from perception.recording import Recordings, Writer
-
     with Writer(tmp_path, 128, 30) as writer:
         direction = np.tile(np.radians([180 - (38 + 0.5) * 360 / 128, 90 - (36 + 0.5) * 180 / 64]), (40, 1))
         for _ in range(2):
@@ -439,6 +524,15 @@ def test_something_tiny_is_learned(tmp_path: Path) -> None:
     assert last > first + 0.25, (first, last)
 
 
+def two_processes(*command: str) -> subprocess.CompletedProcess[str]:
+    """Run a script, or -m and a module, in two processes as torchrun does."""
+    own = {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[1])}
+    return subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", *command],
+        capture_output=True, text=True, env={**os.environ, **own}, timeout=300, check=False,
+    )  # fmt: skip
+
+
 def test_two_processes_train_as_one(tmp_path: Path) -> None:
     script = tmp_path / "two.py"
     script.write_text(
@@ -448,12 +542,24 @@ def test_two_processes_train_as_one(tmp_path: Path) -> None:
             sys.path.insert(0, {str(Path(__file__).parents[1])!r})
             from agents.bcrl import BCRLLearner
             from agents.parallel import Group
+            from assets.errors import InvalidValueError
             from envs.replay import BatchReplay
             torch.set_num_threads(1)
             rank = Group.here().rank
             options = dict(max_episode_steps=6, pause=2, resolution=8, actions="directions_25", first_index=2 * rank)
             env = BatchReplay({FOLDER!r}, 2, **options)
             agent = BCRLLearner(env, size={SIZE!r}, minibatches=2, epochs=2, device="cpu")
+            def refuse():
+                raise InvalidValueError("the first one refuses")
+            try:
+                agent._group.from_first(refuse)
+            except InvalidValueError as error:
+                assert str(error) == "the first one refuses"
+            else:
+                raise AssertionError("nothing was refused")
+            assert agent._group.from_first(lambda: 7 + rank) == 7
+            assert agent._group.gathered(rank) == [0, 1]
+            assert len(agent.state()["others"]) == 1
             values = torch.arange(6.0) + 10 * rank
             mean, std = agent._group.moments(values)
             both = torch.cat([torch.arange(6.0), torch.arange(6.0) + 10])
@@ -469,20 +575,76 @@ def test_two_processes_train_as_one(tmp_path: Path) -> None:
             """
         )
     )
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=29571", str(script)]
-    done = subprocess.run(
-        command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, timeout=300, check=False
-    )
+    done = two_processes(str(script))
     assert done.returncode == 0, done.stderr[-3000:]
     told = sorted(line.split() for line in done.stdout.splitlines() if line.startswith("done"))
     assert [row[1] for row in told] == ["0", "1"]
     assert told[0][2] != told[1][2]  # each has eyes of its own
 
 
+def test_two_processes_write_one_run_and_go_on_with_it_exactly(tmp_path: Path) -> None:
+    def command(*arguments: str) -> None:
+        done = two_processes("-m", "agents.cli", "train", *arguments)
+        assert done.returncode == 0, done.stderr[-3000:]
+
+    place = tmp_path / "runs" / "two"
+    command(*QUICK, "seed=null", "steps=24", f"run={place}")
+    files = {f.name for f in place.iterdir()}
+    assert files == {"config.yaml", "system.json", "metrics.jsonl", "checkpoints"}
+    assert [f.name for f in place.parent.iterdir()] == ["two"]
+    run = Run.open(place)
+    assert [row["step"] for row in run.metrics()] == [24]
+    _, saved = checkpoint.load_last(run.checkpoints)
+    own, other = saved["learner"], saved["learner"]["others"][0]
+    assert not np.array_equal(own["rng"], other["rng"])
+    assert own["env"]["rest"] != other["env"]["rest"]  # each has eyes of its own
+    with pytest.raises(InvalidValueError, match=r"what 2 process\(es\) trained cannot be gone on with by 1"):
+        train([f"resume={place}", "steps=48"])
+    assert not run.resumes()
+
+    command(f"resume={place}", "steps=48")
+    assert [row["step"] for row in run.metrics()] == [24, 48]
+    assert len(run.resumes()) == 1
+    whole = tmp_path / "whole"
+    command(*QUICK, f"seed={run.config.seed}", "steps=48", "checkpoint_every=24", f"run={whole}")
+    ends = [checkpoint.load_last(folder / "checkpoints")[1]["learner"] for folder in (place, whole)]
+    for name in ("eye", "hand"):
+        assert same(*(checkpoint.to_tensors(end["policy"][name]) for end in ends))
+    assert np.array_equal(*(end["others"][0]["rng"] for end in ends))
+    assert ends[0]["others"][0]["env"]["rest"] == ends[1]["others"][0]["env"]["rest"]
+
+
+def test_several_processes_are_refused_to_who_learns_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agents.train.make_learner", lambda config, env: Jitter(0.5))
+    with pytest.raises(InvalidValueError, match="Jitter trains in one process, here are 2: torchrun is for agent=bcrl"):
+        _learner(load("train"), None, Group(0, 2))
+    assert isinstance(_learner(load("train"), None, Group()), Jitter)
+
+
+@pytest.mark.parametrize(("cards", "expected"), [(2, ("cpu:gloo,cuda:nccl", [1])), (1, ("gloo", [])), (0, ("gloo", []))])
+def test_every_process_has_a_gpu_or_none_has(
+    monkeypatch: pytest.MonkeyPatch, cards: int, expected: tuple[str, list[int]]
+) -> None:
+    chosen: list[int] = []
+    joined: list[str] = []
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cards > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: cards)
+    monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
+    monkeypatch.setattr(torch.distributed, "init_process_group", joined.append)
+    parallel._join()
+    assert (*joined, chosen) == expected
+
+
 def test_one_process_is_a_group_of_its_own() -> None:
     group = Group.here()
     assert (group.rank, group.world) == (0, 1)
     assert group.mean(3.0) == 3.0
+    assert group.first
+    assert group.from_first(lambda: 5) == 5
+    assert group.gathered(4) == [4]
+    group.wait()
 
 
 def test_the_eye_keeps_still_until_the_hand_knows_something() -> None:

@@ -72,6 +72,16 @@ def test_beginning_and_baseline_are_made_once(tmp_path: Path, monkeypatch: pytes
     assert asked == [0, 1, "start"]
 
 
+def test_a_page_is_made_of_the_first_seed_though_nothing_was_learned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rewards, "held_out", lambda view, seed: {})
+    monkeypatch.setattr(rewards, "card", lambda reward, films, rng: {"voc": 0.5})
+    monkeypatch.setattr(rewards, "page", lambda name, reward, films, found: f"{name}: {found}")
+    for seed in (1, 0):
+        assert not (tmp_path / "door").exists()
+        assert Bench(tmp_path).judged("door/similarity", None, "cabinet", seed) == {"voc": 0.5}
+    assert (tmp_path / "door/similarity/report.html").read_text() == "door/similarity: {'voc': 0.5}"
+
+
 def test_a_cell_is_made_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     put(tmp_path, "door/upr", 0, kendall_tau=0.9, policy_success=1.0)
     assert rewards.main(["--cells", "door/upr", "--folder", str(tmp_path)]) == 0

@@ -47,6 +47,16 @@ def settle(reward: CaptionReward) -> None:
         time.sleep(0.005)
 
 
+def test_words_may_be_paid_before_anybody_has_judged_them() -> None:
+    with AsyncAnnotator(label) as annotator:
+        reward = CaptionReward(captioner, RetrievalReward(unknown=1.0), annotator, every=1)
+        assert reward(batch(0, 1)).tolist() == [1, 1]
+        settle(reward)
+        reward(batch(0, 1))  # takes the labels in
+        reward.reset(np.arange(2))
+        assert reward(batch(0, 1)).tolist() == [0, 1]
+
+
 def test_words_are_worth_their_label_and_less_each_time() -> None:
     with AsyncAnnotator(label) as annotator:
         reward = CaptionReward(captioner, RetrievalReward(), annotator, every=1)

@@ -208,11 +208,33 @@ def test_a_fovea_drawn_on_its_own_is_the_crop_of_one_large_render(
         ({"fovs": (200.0,)}, InvalidValueError, r"fovs must be degrees inside \(0, 180\)"),
         ({"resolution": -3}, InvalidValueError, "resolution must be >= 1 pixel, got -3"),
         ({"max_speed": 0}, InvalidValueError, "max_speed must be > 0 degrees per second, got 0"),
+        ({"elevation": 91.0}, InvalidValueError, r"elevation in \(0, 90\] degrees, got 130.0 and 91.0"),
+        ({"encoder_bits": 0}, InvalidValueError, "encoder_bits must be >= 1, or None"),
     ],
 )
 def test_impossible_eyes_are_refused(arguments: dict[str, object], error: type[Exception], sentence: str) -> None:
     with pytest.raises(error, match=sentence):
         Eye(**arguments)  # type: ignore[arg-type]
+
+
+def test_the_gaze_is_read_in_steps_of_the_encoder() -> None:
+    eye = Eye(encoder_bits=15)
+    physics, step = scene_with(eye), 360 / 2**15  # 0.011 degrees
+    eye.aim(physics, physics.all, np.radians([[10.004, -7.001]]))
+    read = np.degrees(eye.gaze(physics)[0])
+    np.testing.assert_allclose(read / step, np.round(read / step), atol=1e-6)
+    np.testing.assert_allclose(read, [10.004, -7.001], atol=step / 2 + 1e-9)
+    assert read[0] != pytest.approx(10.004, abs=1e-6)
+
+
+def test_tasks_on_the_arc_can_have_a_faster_eye() -> None:
+    env = BatchEnv("envs.tasks.eye.estop:EStop", 1, observe=(), eye_speed=1000.0, eye_elevation=90.0, encoder_bits=15)
+    env.reset(seed=0)
+    assert env.gaze_reach == pytest.approx(1000 / 15)
+    for _ in range(4):
+        _, _, _, _, info = env.step(np.array([[0, 1, *np.zeros(env.single_action_space.shape[0] - 2)]], np.float32))
+    assert np.degrees(info["state"]["gaze"][0, 1]) > 80
+    env.close()
 
 
 def test_the_speed_limit_can_be_chosen() -> None:

@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from agents import shipped
 from agents.rollout import Episode
 from assets import asset
 from assets.errors import InvalidValueError, UnknownNameError
 from benchmarks import eyerobot
-from benchmarks.eyerobot import gathered, measured, rows
+from benchmarks.eyerobot import Bench, gathered, measured, rows
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 TINY = [
@@ -28,7 +29,7 @@ def test_a_cell_is_made_once(tmp_path: Path, capsys: pytest.CaptureFixture[str])
             place.mkdir(parents=True)
             (place / "panoramas").symlink_to(asset(f"recordings/{task}/complete.json").parent)
     call = ["--tasks", "estop", "--searchers", "bcrl,random_gaze,oracle_gaze", "--policies", "no_rl", "--episodes", "2"]
-    call += ["--shifts", "distractors,gaze,spatial"]
+    call += ["--shifts", "distractors,gaze,spatial,light"]
     cells = tmp_path / "cells"
     call += ["--folder", str(tmp_path), "--cells", str(cells)]
     assert eyerobot.main([*call, "--set", *TINY]) == 0
@@ -53,6 +54,11 @@ def test_a_cell_is_made_once(tmp_path: Path, capsys: pytest.CaptureFixture[str])
         gathered(cells)
 
 
+def test_the_searches_of_the_first_seed_ship(tmp_path: Path) -> None:
+    for kind, name in eyerobot.SHIPPED.items():
+        assert Bench(tmp_path).searcher(kind, 0).folder == shipped.FOLDER / name
+
+
 def test_rows_pool_the_episodes_of_all_seeds() -> None:
     cell = {"success": [True, False], "sampled": [True, True], "seconds_to_fixate": [1.0, None], "minutes": 3.0, "steps": 5}
     other = {**cell, "success": [True, True], "minutes": 5.0}
@@ -66,16 +72,28 @@ def test_what_never_happened_is_told_as_nothing() -> None:
     away, steps = np.full(11, 0.5), 10
     state = {
         "gaze_error": away, "target_direction": np.zeros((11, 2)), "gaze": np.zeros((11, 2)), "tool": np.zeros((11, 3)),
-        "distance": np.full(11, 0.2), "progress": np.linspace(0, 0.5, 11),
+        "distance": np.full(11, 0.2), "phase": np.repeat([0, 2], [4, 7]), "progress": np.linspace(0, 0.5, 11),
     }  # fmt: skip
     found = measured([Episode(0, "", np.zeros(steps, np.float32), np.zeros(steps, bool), False, False, state=state)], 1 / 15)
     assert found["seconds_to_fixate"] == found["gaze_leads_hand_s"] == [None]
     assert found["final_error_cm"] == [20.0]
     assert (found["progress"], found["on_target"], found["quiet_steps"]) == ([0.5], [0.0], [1.0])
+    assert [found[f"on_target_phase_{p}"] for p in range(4)] == [[0.0], [None], [0.0], [None]]
+
+
+def test_a_shift_is_compared_with_the_same_episodes_without_it(tmp_path: Path) -> None:
+    cell = {"success": [True, True, False, True], "sampled": [True] * 4, "seconds_to_fixate": [None] * 4}
+    for place, success in (("estop", cell["success"]), ("estop/light", [True, False, False, False])):
+        (tmp_path / place).mkdir(parents=True, exist_ok=True)
+        (tmp_path / place / "bcrl-2.json").write_text(json.dumps({**cell, "success": success}))
+    (row,) = [r for r in gathered(tmp_path) if r.metric == "success_drop"]
+    assert (row.name, row.value, row.n, row.seeds) == ("estop/bcrl/light", 0.5, 4, (2,))
 
 
 def test_what_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UnknownNameError, match="estop"):
         eyerobot.main(["--tasks", "stop", "--cells", str(tmp_path)])
+    with pytest.raises(InvalidValueError, match="moves in every episode"):
+        Bench(tmp_path, tmp_path).shifted("estop", "bcrl", 0, "moved")
     with pytest.raises(InvalidValueError, match="no cells yet"):
         eyerobot.main(["--cells", str(tmp_path)])

@@ -73,6 +73,18 @@ def test_retrieval_is_a_table_with_nothing_for_the_unseen(labels: dict[str, floa
     np.testing.assert_array_equal(other(asked), found)
 
 
+@given(st.dictionaries(st.text(max_size=3), st.sampled_from([0.0, 1.0, -2.5])), st.lists(st.text(max_size=3)))
+@settings(max_examples=50)
+def test_retrieval_may_pay_for_the_unseen_until_its_label_comes(labels: dict[str, float], asked: list[str]) -> None:
+    reward = RetrievalReward(unknown=1.0)
+    assert reward(asked).tolist() == [1.0] * len(asked)
+    reward.update(labels)
+    assert reward(asked).tolist() == [labels.get(key, 1.0) for key in asked]
+    for unknown in (float("nan"), float("inf")):
+        with pytest.raises(InvalidValueError, match=f"unknown must be a finite number, got {unknown}"):
+            RetrievalReward(unknown)
+
+
 def test_retrieval_takes_the_later_label_and_no_nonsense() -> None:
     reward = RetrievalReward()
     reward.update({"a": 1.0, "b": 1.0})

@@ -192,6 +192,52 @@ def test_a_real_video_comes_in(tmp_path: Path) -> None:
     np.testing.assert_array_equal(reward, 0)
 
 
+def arm_table(file: Path, *gripper: str, rows: int = 20) -> Path:
+    """A table of seven joints that move, and of columns of the gripper, one half open."""
+    lines = [",".join((*(f"joint{j + 1}" for j in range(7)), *gripper))]
+    lines += [",".join((*(f"{0.1 * j + 0.01 * k}" for j in range(7)), *("0.5" for _ in gripper))) for k in range(rows)]
+    file.write_text("\n".join(lines) + "\n")
+    return file
+
+
+def test_where_the_tool_was_in_a_real_video_follows_from_its_joints(tmp_path: Path) -> None:
+    folder = bring_in(video(tmp_path / "a.mp4"), arm_table(tmp_path / "a.csv"), tmp_path / "real", "wave", WIDTH)
+    env = BatchReplay(folder, 1, target="none", pause=0, chunk=30, resolution=8)
+    obs, info = env.reset(seed=0, options={"frame": 3})
+    expected = chain("panda").tool(Recordings(folder)[0].columns["joints"])[0]
+    np.testing.assert_array_equal(env.columns("tool")[0], expected)
+    np.testing.assert_allclose(obs["tool"][0], expected[3], atol=1e-6)
+    np.testing.assert_array_equal(info["chunk"]["tool"][0, :17], expected[3:])
+    assert "tool" not in Recordings(folder)[0].columns  # what is stored stays as it is
+    assert obs in env.observation_space
+
+
+@pytest.mark.parametrize("reward", ["path", "joint"])
+def test_bc_rl_learns_from_a_real_video(tmp_path: Path, reward: str) -> None:
+    pytest.importorskip("torch")
+    from agents.bcrl import BCRLLearner
+
+    joints = arm_table(tmp_path / "a.csv", "opening", "grip", rows=40)
+    folder = bring_in(video(tmp_path / "a.mp4", 40), joints, tmp_path / "real", "wave", WIDTH)
+    size = {"width": 32, "heads": 2, "depth": 1, "patch": 4, "window": 4}
+    options: dict[str, Any] = {"target": "none", "pause": 2, "max_episode_steps": 8, "resolution": 8, "actions": "directions_9"}
+
+    def learner(recordings: Path, **more: Any) -> BCRLLearner:
+        env = BatchReplay(recordings, 2, **options)
+        return BCRLLearner(env, size=size, epochs=1, minibatches=2, device="cpu", **{"reward": reward, **more})
+
+    told = learner(folder).advance(1)
+    assert told["rollout/reward"] < 0
+    assert np.isfinite(told["train/hand_loss"])
+    bare = bring_in(video(tmp_path / "b.mp4"), arm_table(tmp_path / "b.csv", "opening"), tmp_path / "bare", "wave", WIDTH)
+    with pytest.raises(InvalidValueError, match=r"the hand learns the recorded column 'grip', .* add a column 'grip'"):
+        learner(bare)
+    learner(bare, reward="env", hand=False)
+    two = bring_in(video(tmp_path / "c.mp4"), table(tmp_path / "c.csv"), tmp_path / "two", "wave", WIDTH)
+    with pytest.raises(InvalidValueError, match=r"reads the recorded column 'tool', .* as many as the arm"):
+        learner(two, reward="path")
+
+
 def test_real_videos_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     good, joints = video(tmp_path / "good.mp4"), table(tmp_path / "good.csv")
     with pytest.raises(InvalidValueError, match="twice as wide as high"):

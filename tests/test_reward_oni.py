@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from assets.errors import InvalidValueError, UnknownNameError
 from benchmarks import reward_oni
@@ -20,6 +21,7 @@ from envs.oracle import HELD, SceneOracle, Thing
 from envs.render import Renderer, View, profile
 from envs.tasks.arm.place import BLOCK, CUBE
 from perception import claims
+from perception.text import EMBEDDING_SIZE
 from rewards.base import Transition
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -166,6 +168,37 @@ def test_all_trainings_are_equal_but_for_the_reward() -> None:
     assert all((before[0][key] == before[1][key]).all() for key in before[0])
     for learner in (first, second):
         learner.model.get_env().close()
+
+
+def test_who_is_asked_and_what_a_caption_without_a_label_is_worth() -> None:
+    words, features = ["a", "b"], np.zeros((2, EMBEDDING_SIZE), np.float32)
+    worth = {name: 0.0 for name in reward_oni.DESIGNS if name != "oni/sparse"} | {"oni/retrieval": 1.0, "oni/novelty": 1.0}
+    for name, before in worth.items():
+        design: Any = reward_oni.DESIGNS[name]
+        assert design(0)(words, features).tolist() == [before] * 2
+        with reward_oni.asked(name, CaptionJudge(0)) as annotator:
+            assert (annotator is None) == (name == "oni/novelty")
+    with reward_oni.asked("oni/sparse", CaptionJudge(0)) as annotator:
+        assert annotator is None
+
+
+@pytest.mark.parametrize("name", reward_oni.TIMED)
+def test_learners_whose_speeds_are_compared_do_the_same(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reward_oni, "SLOW", 0.0)
+    compared, begun = [], []
+
+    def in_turn(learners: Any, steps: int, first: int) -> list[float]:
+        speeds = plain(learners, steps, first)
+        begun.append(first)
+        one, other = (learner.model.policy.state_dict() for learner in learners)
+        compared.append(all(torch.equal(one[key], other[key]) for key in one))
+        return speeds
+
+    plain = reward_oni.in_turn
+    monkeypatch.setattr(reward_oni, "in_turn", in_turn)
+    assert TINY.ratio(name, 0) > 0
+    assert compared == [True, True]
+    assert begun == [0, 1]
 
 
 def test_speed_needs_a_judge_that_was_heard(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ Follows EyeRobot's set-up (arXiv:2506.10968).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -37,6 +37,9 @@ class ArcTask(Task):
         randomise_light: draw the light's strength from 0.6 to 1.2 of its own.
         cameras: names of cameras, such as "front" and "arm/wrist", that are observed instead of the eye's pyramid.
         camera_resolution: pixels a side of their pictures.
+        eye_speed: speed limit of the eye, degrees per second: EyeRobot's policies keep to 150, its saccades to 1000.
+        eye_elevation: limit of the gaze, +- degrees.
+        encoder_bits: see `Eye`.
     """
 
     control_dt: ClassVar[float] = 1 / 15
@@ -54,9 +57,15 @@ class ArcTask(Task):
     randomise_light: bool = False
     cameras: Sequence[str] = ()
     camera_resolution: int = 80
+    eye_speed: float = 150.0
+    eye_elevation: float = 30.0
+    encoder_bits: int | None = None
 
     def __post_init__(self) -> None:
-        self.eye = Eye(pos=self.stand, fovs=tuple(self.fovs), resolution=self.resolution, projection=self.projection)
+        self.eye = Eye(
+            pos=self.stand, fovs=tuple(self.fovs), resolution=self.resolution, projection=self.projection,
+            max_speed=self.eye_speed, elevation=self.eye_elevation, encoder_bits=self.encoder_bits,
+        )  # fmt: skip
 
     def check_distractors(self, others: int, needed: int) -> None:
         """Make sure that the distractors exist and fit beside `needed` things.
@@ -79,7 +88,7 @@ class ArcTask(Task):
             side = image_size or self.camera_resolution
             return [View(observed_as(camera), camera, side, side) for camera in self.cameras]
         if image_size is not None:
-            return Eye(self.eye.name, self.eye.pos, self.eye.fovs, image_size, self.projection).views
+            return replace(self.eye, resolution=image_size).views
         return self.eye.views
 
     def azimuths(self, draw: Draw, count: int) -> NDArray[np.float64]:
