@@ -8,9 +8,13 @@ TORCH_INDEX ?=
 # Processes that the tests are spread over.
 WORKERS ?= 2
 STAMP := $(VENV)/.ready
+# LeRobot wants other versions of much, so that it has an environment of its own.
+LEROBOT ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/saccade/lerobot-venv
+LEROBOT_VERSION ?= 0.4.4
+LEROBOT_STAMP := $(LEROBOT)/.ready-$(LEROBOT_VERSION)
 export MUJOCO_GL ?= egl
 
-.PHONY: help setup demo test lint types layers format tables peers clean
+.PHONY: help setup demo test lint types layers format tables peers lerobot clean
 
 help:
 	@echo "make demo    train, evaluate and film a gaze agent (minutes on 2 cores)"
@@ -18,6 +22,7 @@ help:
 	@echo "make lint types layers    what CI checks beside the tests"
 	@echo "make tables  rewrite the tables in README and docs from docs/results/*.json"
 	@echo "make peers   benchmark against other suites (installs them in a venv of their own)"
+	@echo "make lerobot check that LeRobot reads what we export (installs it in a venv of its own)"
 
 setup: $(STAMP)
 
@@ -61,6 +66,16 @@ tables: setup
 
 peers: setup
 	@$(BIN)/python -m benchmarks.peers
+
+lerobot: setup $(LEROBOT_STAMP)
+	@SACCADE_LEROBOT=$(LEROBOT)/bin/python $(BIN)/python -m pytest -q tests/test_lerobot.py
+
+$(LEROBOT_STAMP):
+	@echo "== LeRobot $(LEROBOT_VERSION) in $(LEROBOT) (some gigabytes, minutes)"
+	@test -x $(LEROBOT)/bin/python || $(PYTHON) -m venv $(LEROBOT)
+	@$(LEROBOT)/bin/python -m pip install -qq --disable-pip-version-check $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) \
+		lerobot==$(LEROBOT_VERSION)
+	@touch $@
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info typings outputs

@@ -1,6 +1,7 @@
 """`saccade bench`: where the time of a step goes, and how fast perception answers.
 
 saccade bench env=reach num_envs=16
+saccade bench env=replay_estop
 saccade bench perception vlm=tiny num_envs=16
 """
 
@@ -19,23 +20,26 @@ from assets.errors import InvalidValueError
 
 
 def measure(env: Any, seconds: float) -> dict[str, float]:
-    """Milliseconds per vector step, split: physics, drawing (with read-back), everything else in Python; and steps/s."""
+    """Milliseconds per vector step, split into what the environment times and everything else in Python; and steps/s.
+
+    Simulations time physics and drawing (with read-back), recordings the decoding of videos and the look into them.
+    """
     env.action_space.seed(0)
     env.reset(seed=0)
     actions = [env.action_space.sample() for _ in range(16)]
     for action in actions[:4]:
         env.step(action)
-    env.unwrapped.timings.update(physics=0.0, render=0.0, total=0.0)
+    timings: dict[str, float] = env.unwrapped.timings
+    timings.update(dict.fromkeys(timings, 0.0))
     steps, began = 0, time.perf_counter()
     while time.perf_counter() - began < seconds:
         env.step(actions[steps % len(actions)])
         steps += 1
     wall = time.perf_counter() - began
-    spent = {name: 1000 * value / steps for name, value in env.unwrapped.timings.items()}
+    spent = {f"{name}_ms": 1000 * value / steps for name, value in timings.items() if name != "total"}
     return {
-        "physics_ms": spent["physics"],
-        "render_ms": spent["render"],
-        "python_ms": 1000 * wall / steps - spent["physics"] - spent["render"],
+        **spent,
+        "python_ms": 1000 * wall / steps - sum(spent.values()),
         "step_ms": 1000 * wall / steps,
         "env_steps_per_s": steps * env.num_envs / wall,
     }
@@ -55,7 +59,7 @@ def main(arguments: Sequence[str]) -> int:
     finally:
         env.close()
     rows = [(name, f"{value:,.2f}") for name, value in measured.items()]
-    table(("per vector step", ""), rows, f"{config.env.id}, {config.num_envs} simulations, profile {config.render.profile}")
+    table(("per vector step", ""), rows, f"{config.env.id}, {config.num_envs} simulations, profile {described['profile']}")
     report = {"env": config.env.id, "num_envs": config.num_envs, "measured": measured, "system": system(described)}
     say(f"written: {write_json(config.out, report)}")
     return 0

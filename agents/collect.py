@@ -1,6 +1,7 @@
-"""`saccade collect`: roll the expert over seeds, keep what succeeded, write a dataset.
+"""`saccade collect`: roll the expert, or any other policy, over seeds, keep what succeeded, write a dataset.
 
 saccade collect env=reach n=50 noise=0.2
+saccade collect env=reach n=50 policy=teleop:Gamepad num_envs=1
 saccade collect env=towel_bucket n=100 panoramas=960
 
 Repeating a command that was interrupted brings it to its end: what is half-written is collected anew, from the same seeds, and
@@ -24,12 +25,15 @@ from agents.base import OraclePolicy, Policy
 from agents.config import load
 from agents.dataset import DatasetError, Demonstrations, Writer, dataset_path
 from agents.dataset.layout import MARKER
-from agents.make import make_env
+from agents.make import make_env, make_policy
 from agents.panoramas import FOLDER, film
 from agents.rollout import Episode, Record, rollout
 from agents.show import bar, say
 from assets.errors import InvalidValueError
 from perception.recording import MARKER as RECORDED
+
+# Of the oracle's actions, where nothing else is asked for.
+NOISE = 0.2
 
 
 @dataclass(frozen=True)
@@ -100,7 +104,7 @@ def collect(
     began = time.perf_counter()
     actor = OraclePolicy(env, noise, seed) if policy is None else policy
     kept = tried = steps = 0
-    who = {"policy": type(actor).__name__, "noise": noise, "only_successes": only_successes}
+    who = {"policy": _called(policy), "noise": noise, "only_successes": only_successes}
     shown = bar("demonstrations", n) if show else nullcontext(lambda done, words: None)
     with Writer(env, name, folder, video=video) as writer, shown as progress:
         while kept < n:
@@ -126,6 +130,11 @@ def _check(policy: Policy | None, n: int, noise: float, most: int) -> None:
         raise InvalidValueError(f"noise={noise} is the oracle's: give policy=None, or a policy that is noisy by itself")
     if most < n:
         raise InvalidValueError(f"max_tries must be at least the {n} episodes to keep, got {most}")
+
+
+def _called(policy: Policy | None) -> str:
+    """How the notes name who acted: the oracle, or a policy's module and class."""
+    return OraclePolicy.__name__ if policy is None else f"{type(policy).__module__}:{type(policy).__qualname__}"
 
 
 def _choose(episodes: list[Episode], room: int, only_successes: bool) -> tuple[list[Episode], int]:
@@ -156,7 +165,8 @@ def _made_before(config: DictConfig, path: Path) -> bool:
     if config.panoramas is None or not (path / MARKER).is_file() or (path / FOLDER / RECORDED).is_file():
         return False
     notes = Demonstrations(path).about["notes"]
-    asked = {"kept": config.n, "first_seed": config.seed, "noise": config.noise}
+    who = OraclePolicy.__name__ if config.policy is None else str(config.policy)
+    asked = {"policy": who, "kept": config.n, "first_seed": config.seed, "noise": _noise(config)}
     for key, value in asked.items():
         if notes.get(key) != value:
             raise DatasetError(f"{path} was collected with {key}={notes.get(key)}, not {value}: take another name for this one")
@@ -164,27 +174,51 @@ def _made_before(config: DictConfig, path: Path) -> bool:
     return True
 
 
+def _noise(config: DictConfig) -> float:
+    """Noise on the oracle's actions; a policy's are as they are.
+
+    Raises:
+        InvalidValueError: noise beside a policy.
+    """
+    if config.policy is None:
+        return NOISE if config.noise is None else float(config.noise)
+    if config.noise:
+        raise InvalidValueError(f"noise={config.noise} is the oracle's: leave it out beside policy={config.policy}")
+    return 0.0
+
+
+def _name(config: DictConfig) -> str:
+    """Name of the dataset: the one that was given, or environment and who acts."""
+    short = str(config.env.id).split("/")[-1].rsplit("-", 1)[0].lower()
+    who = "oracle" if config.policy is None else str(config.policy).rpartition(":")[2].lower()
+    return config.name or f"saccade/{short}/{who}-v0"
+
+
+def _environment(config: DictConfig) -> VectorEnv[Any, Any, Any]:
+    # The oracle looks at no pictures, so that they are only drawn where a video of them is wanted: pixels are re-rendered
+    # from the states.
+    observed: dict[str, Any] = {} if config.video or config.policy is not None else {"observe": ()}
+    limit: dict[str, Any] = {} if config.max_episode_steps is None else {"max_episode_steps": int(config.max_episode_steps)}
+    return make_env(config, min(int(config.num_envs), max(int(config.n), 1)), "disabled", **observed, **limit)
+
+
 def main(arguments: Sequence[str]) -> Path:
     """Collect by overrides, print what was kept; returns the dataset's folder."""
     config = load("collect", list(arguments))
-    short = str(config.env.id).split("/")[-1].rsplit("-", 1)[0].lower()
-    name = config.name or f"saccade/{short}/oracle-v0"
-    # Observed images are only drawn where a video of them is wanted: pixels are re-rendered from the states.
-    observed: dict[str, Any] = {} if config.video else {"observe": ()}
-    limit: dict[str, Any] = {} if config.max_episode_steps is None else {"max_episode_steps": int(config.max_episode_steps)}
-    env = make_env(config, min(int(config.num_envs), max(int(config.n), 1)), "disabled", **observed, **limit)
+    name, noise = _name(config), _noise(config)
+    env = _environment(config)
     path = dataset_path(name, config.folder)
     try:
         if not _made_before(config, path):
             _clear_half(path)
             done = collect(
                 env,
-                None,
+                None if config.policy is None else make_policy(str(config.policy), env),
                 int(config.n),
                 int(config.seed),
                 config.folder,
                 name,
-                noise=float(config.noise),
+                noise=noise,
                 only_successes=bool(config.only_successes),
                 video=bool(config.video),
             )

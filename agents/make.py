@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import inspect
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,8 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from assets.errors import InvalidValueError, SaccadeError
+from agents.base import Policy
+from assets.errors import InvalidValueError, SaccadeError, UnknownNameError
 
 # The package whose import registers the suite's ids; Gymnasium imports what stands before the colon.
 _REGISTERING = "envs"
@@ -82,3 +85,38 @@ def make_env(
 def make_learner(config: DictConfig, env: VectorEnv[Any, Any, Any]) -> Any:
     """The learner of the group `agent`, in an environment."""
     return build(config.agent, env=env, seed=config.seed)
+
+
+def make_policy(name: str, env: VectorEnv[Any, Any, Any]) -> Policy:
+    """A policy of anybody's, such as a teleoperation device, by the name of its class.
+
+    Args:
+        name: "module:Class"; the module must be found on Python's path.
+        env: what it is made with, as its only argument.
+
+    Raises:
+        InvalidValueError: a name of another form, a module that cannot be imported, a class that cannot be made with an
+            environment alone, or that is no policy.
+        UnknownNameError: no such class in the module.
+    """
+    module, _, kind = name.partition(":")
+    if not (module and kind):
+        raise InvalidValueError(f"policy must be 'module:Class', such as 'teleop:Gamepad', got {name!r}")
+    try:
+        found = importlib.import_module(module)
+    except ImportError as error:
+        raise InvalidValueError(
+            f"policy={name!r}: the module {module!r} cannot be imported ({error}); it must lie on Python's path, "
+            "such as with PYTHONPATH=<its folder>"
+        ) from error
+    made = getattr(found, kind, None)
+    if not isinstance(made, type):
+        classes = [key for key, value in vars(found).items() if isinstance(value, type) and hasattr(value, "act")]
+        raise UnknownNameError(f"policy class of the module {module!r}", kind, classes)
+    if not callable(getattr(made, "act", None)):
+        raise InvalidValueError(f"policy={name!r} has no act(obs, *, deterministic=False) that answers with a batch of actions")
+    try:
+        inspect.signature(made).bind(env)
+    except TypeError as error:
+        raise InvalidValueError(f"policy={name!r} must take the environment as its only argument: {error}") from error
+    return made(env)

@@ -34,7 +34,7 @@ from agents.dataset.layout import control_dt
 from agents.rollout import Episode
 from agents.show import bar
 from assets.errors import InvalidValueError
-from perception.recording import PER_STEP, RecordingError, Writer
+from perception.recording import PER_STEP, RecordingError, Writer, check_finite
 from perception.sphere import CUBE, CubeMap
 
 # What is kept of the named state, where a task tells it.
@@ -153,8 +153,9 @@ def bring_in(video: Path, joints: Path, folder: Path, instruction: str, width: i
         The folder.
 
     Raises:
-        RecordingError: the video cannot be read, the folder is complete, or was begun with other settings.
-        InvalidValueError: frames that are not equirectangular; a table without joints, with holes, or of another length.
+        RecordingError: the video or the table cannot be read, the folder is complete, or was begun with other settings.
+        InvalidValueError: frames that are not equirectangular; a table without joints, with holes or numbers that are not
+            finite, or of another length.
     """
     count, rate, size = _probe(video)
     if size[0] != 2 * size[1]:
@@ -194,8 +195,11 @@ def _shrunk(video: Path, width: int) -> Iterator[NDArray[np.uint8]]:
 
 def _columns(table: Path, count: int, rate: float) -> dict[str, NDArray[np.float64]]:
     """Columns of a table of joints, a row for each of `count` frames."""
-    with table.open(newline="") as handle:
-        rows = list(csv.DictReader(handle))
+    try:
+        with table.open(newline="") as handle:
+            rows = list(csv.DictReader(handle))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise RecordingError(f"{table} is not a table that can be read: {error}") from error
     names = [n for n in (rows[0] if rows else ()) if n is not None]
     joints = sorted((n for n in names if n.startswith("joint")), key=lambda n: (len(n), n))
     if not joints:
@@ -206,6 +210,7 @@ def _columns(table: Path, count: int, rate: float) -> dict[str, NDArray[np.float
             found[name] = np.array([float(row[name]) for row in rows])
         except (TypeError, ValueError) as error:
             raise InvalidValueError(f"{table}: column {name!r} has something that is no number: {error}") from error
+        check_finite(found[name], f"{table}: column {name!r}")
     when = found.pop("time", None)
     if when is not None:
         if (np.diff(when) <= 0).any():

@@ -1,12 +1,15 @@
 """How many foveal observations a second come out of a panorama, on one core: ours, and the way of EyeRobot's released code.
 
+Beside them, steps a second of 1, 8 and 32 eyes in recordings, decoding, new episodes and all: what a training gets.
+
     python -m benchmarks.eye_speed             prints
     python -m benchmarks.eye_speed --publish   also writes docs/results/eye_speed.json
 
 One observation is three crops of 64 x 64 pixels, 17.3, 62.3 and 116.1 degrees across, out of a panorama 1920 pixels wide, at a
-new gaze each time. The released code (github.com/kerrj/eyerobot, `sim/spherical_video.py`) keeps the rays, turns them for every
-gaze, takes their angles and samples with torch's grid_sample; that is rebuilt here as its formulas are published, in float32,
-since CPUs are slow in half. Both run in turns in one process, on one thread; that both see the same is checked first.
+new gaze each time; the recordings are those that ship, 960 pixels wide. The released code (github.com/kerrj/eyerobot,
+`sim/spherical_video.py`) keeps the rays, turns them for every gaze, takes their angles and samples with torch's grid_sample;
+that is rebuilt here as its formulas are published, in float32, since CPUs are slow in half. All run in turns in one process, on
+one thread; that both ways see the same is checked first.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import cv2
+import gymnasium as gym
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -30,6 +34,7 @@ from envs.eye import FOVEAL_PYRAMID
 from perception.sphere import Foveator, psnr, pyramid_rays
 
 WIDTH, SIDE, SECONDS = 1920, 64, 1.0
+REPLAYED, EYES = "envs:Saccade/EyeReplay-EStop-v0", (1, 8, 32)
 
 
 class Released:
@@ -60,7 +65,7 @@ class Released:
 
 
 def rate(look: Callable[[NDArray[Any]], Any], gazes: NDArray[Any]) -> float:
-    """Observations a second, for at least `SECONDS`."""
+    """Calls a second, each with the next of `gazes` (K, ...), for at least `SECONDS`."""
     done, began = 0, time.perf_counter()
     while time.perf_counter() - began < SECONDS:
         look(gazes[done % len(gazes)])
@@ -69,9 +74,28 @@ def rate(look: Callable[[NDArray[Any]], Any], gazes: NDArray[Any]) -> float:
 
 
 def measure(rounds: int) -> list[Row]:
-    """Both ways, in turns."""
+    """Rates of both ways and of every number of eyes, in turns: medians over rounds between the slowest and the fastest."""
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
+    environments = {n: gym.make_vec(REPLAYED, n, vectorization_mode="vector_entry_point", resolution=SIDE) for n in EYES}
+    ways = ("saccade", "foveal_obs_per_s"), ("released", "foveal_obs_per_s")
+    work = dict(zip(ways, both(), strict=True))
+    work |= {(f"saccade/{n}", "env_steps_per_s"): stepping(env) for n, env in environments.items()}
+    rates: dict[tuple[str, str], list[float]] = {key: [] for key in work}
+    for _ in range(rounds):
+        for key, one in work.items():
+            rates[key].append(one())
+    for env in environments.values():
+        env.close()
+    return [Row(*key, float(np.median(found)), min(found), max(found), rounds) for key, found in rates.items()]
+
+
+def both() -> tuple[Callable[[], float], Callable[[], float]]:
+    """What measures our observations a second, and those of the released way.
+
+    Raises:
+        SystemExit: the two see different things.
+    """
     rng = np.random.default_rng(0)
     small = rng.integers(0, 256, (WIDTH // 16, WIDTH // 8, 3), dtype=np.uint8)
     picture = np.asarray(cv2.resize(small, (WIDTH, WIDTH // 2), interpolation=cv2.INTER_LINEAR), np.uint8)
@@ -81,13 +105,15 @@ def measure(rounds: int) -> list[Row]:
     alike = min(psnr(ours.look(picture, g), theirs.look(g)) for g in gazes[:8] * [0.5, 1])  # away from the seam
     if alike < 40:
         raise SystemExit(f"the two ways see different things: {alike:.1f} dB")
-    rates: dict[str, list[float]] = {"saccade": [], "released": []}
-    for _ in range(rounds):
-        rates["saccade"].append(rate(lambda g: ours.look(picture, g), gazes))
-        rates["released"].append(rate(theirs.look, gazes))
-    return [
-        Row(name, "foveal_obs_per_s", float(np.median(found)), min(found), max(found), rounds) for name, found in rates.items()
-    ]
+    return (lambda: rate(lambda g: ours.look(picture, g), gazes)), (lambda: rate(theirs.look, gazes))
+
+
+def stepping(env: gym.vector.VectorEnv[Any, Any, Any]) -> Callable[[], float]:
+    """What measures steps a second, over all eyes of an environment, under random actions; episodes go on from call to call."""
+    env.action_space.seed(0)
+    env.reset(seed=0)
+    actions = np.stack([env.action_space.sample() for _ in range(64)])
+    return lambda: env.num_envs * rate(env.step, actions)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -97,7 +123,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--publish", action="store_true", help="write docs/results/eye_speed.json")
     arguments = parser.parse_args(argv)
     rows = measure(arguments.rounds)
-    table(("", "median", "slowest", "fastest", "rounds"), [(r.name, r.value, r.low, r.high, r.n) for r in rows])
+    shown = [(r.name, r.metric, r.value, r.low, r.high, r.n) for r in rows]
+    table(("", "metric", "median", "slowest", "fastest", "rounds"), shown)
     if arguments.publish:
         say(f"written: {results.write('eye_speed', results.command_line('benchmarks.eye_speed', argv), rows)}")
     return 0

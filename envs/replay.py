@@ -10,6 +10,7 @@ is older than what is felt exists only where `latency` asks for it.
 
 from __future__ import annotations
 
+import time
 from collections import ChainMap
 from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import replace
@@ -172,6 +173,7 @@ class BatchReplay(gym.vector.VectorEnv[Arrays, NDArray[Any], NDArray[Any]]):
         self._films: list[tuple[int, Film] | None] = [None] * num_envs
         self._start: Arrays = {}
         self._obs: Arrays | None = None
+        self.timings = {"decode": 0.0, "look": 0.0, "total": 0.0}  # s, summed over steps; `cameras` need neither of the two
 
     # -- Gymnasium -----------------------------------------------------------------------------------------------------
 
@@ -209,6 +211,7 @@ class BatchReplay(gym.vector.VectorEnv[Arrays, NDArray[Any], NDArray[Any]]):
             InvalidValueError: of another shape, or not finite.
             NotResetError: called before `reset`.
         """
+        began = time.perf_counter()
         if self._obs is None:
             raise NotResetError("step() was called before reset(); call reset(seed=...) once after making the environment")
         turn = self._turn(np.asarray(actions))
@@ -232,7 +235,9 @@ class BatchReplay(gym.vector.VectorEnv[Arrays, NDArray[Any], NDArray[Any]]):
             info = self._reset_done(truncated, info)
         elif self._autoreset is AutoresetMode.NEXT_STEP:
             self._pending = truncated
-        return self._copy(), reward, np.zeros(self.num_envs, bool), truncated, info
+        obs = self._copy()
+        self.timings["total"] += time.perf_counter() - began
+        return obs, reward, np.zeros(self.num_envs, bool), truncated, info
 
     def render(self) -> tuple[NDArray[np.uint8], ...] | None:
         """The panorama of every simulation, the borders of the eye's levels drawn into it: (W / 2, W, 3)."""
@@ -459,8 +464,18 @@ class BatchReplay(gym.vector.VectorEnv[Arrays, NDArray[Any], NDArray[Any]]):
         return {**obs, "target": embed(self._instructions())}
 
     def _pyramid(self) -> Arrays:
-        seen = np.stack([self._foveator.look(self._picture(i), self._gaze[i]) for i in range(self.num_envs)])
+        seen = np.stack([self._look(i) for i in range(self.num_envs)])
         return {f"eye_{level}": np.ascontiguousarray(seen[:, level]) for level in range(len(self._fovs))}
+
+    def _look(self, i: int) -> NDArray[np.uint8]:
+        """What one eye sees, (L, R, R, 3)."""
+        began = time.perf_counter()
+        picture = self._picture(i)
+        decoded = time.perf_counter()
+        seen = self._foveator.look(picture, self._gaze[i])
+        self.timings["decode"] += decoded - began
+        self.timings["look"] += time.perf_counter() - decoded
+        return seen
 
     def _now(self, column: str, latency: int = 0) -> NDArray[Any]:
         pairs = zip(self._episode, np.maximum(self._frame - latency, 0), strict=True)

@@ -25,6 +25,7 @@ from av.video.reformatter import Interpolation, VideoReformatter
 from numpy.typing import NDArray
 
 from assets.errors import InvalidValueError, SaccadeError
+from perception import mp4
 from perception.sphere import check_picture
 
 FORMAT = 1
@@ -186,7 +187,8 @@ class Recordings(Sequence[Recording]):
         folder, width, rate: path; pixels; frames per second.
 
     Raises:
-        RecordingError: not recordings, half-written, or of another format; columns of an episode differ in length.
+        RecordingError: not recordings, half-written, or of another format; a video that is not there, or has not as many frames
+            as it should, by its header; where an episode is asked for, columns that differ in length.
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -198,6 +200,8 @@ class Recordings(Sequence[Recording]):
             raise RecordingError(
                 f"{self.folder / LINES} tells of {len(self._lines)} episodes, {MARKER} of {self._about['episodes']}"
             )
+        for number, line in enumerate(self._lines):
+            _check_film(self.folder / f"{_name(number)}.mp4", int(line["frames"]))
         self._read: dict[int, Recording] = {}
 
     def __len__(self) -> int:
@@ -288,7 +292,8 @@ class Writer:
             about: JSON-able remarks, such as a seed.
 
         Raises:
-            InvalidValueError: no joints; columns and frames differ in length; a frame that is not equirectangular.
+            InvalidValueError: no joints, or some that are not finite; columns and frames differ in length; a frame that is not
+                equirectangular.
         """
         if "joints" not in columns or columns["joints"].ndim != 2:
             raise InvalidValueError(f"a recording needs the column 'joints' (F, dof), got {sorted(columns)}")
@@ -297,9 +302,13 @@ class Writer:
         _check_lengths(columns, length, name, InvalidValueError)
         partial = self.folder / f".{name}.partial.mp4"
         written = self._film(partial, frames)
-        if written != length:
+        try:  # only now, for columns may be filled while the frames are drawn
+            if written != length:
+                raise InvalidValueError(f"{name}: {written} frames, but {length} rows of joints: they must be as many")
+            check_finite(columns["joints"], f"{name}: column 'joints'")
+        except InvalidValueError:
             partial.unlink()
-            raise InvalidValueError(f"{name}: {written} frames, but {length} rows of joints: they must be as many")
+            raise
         arrays: dict[str, Any] = dict(columns)
         np.savez_compressed(self.folder / f"{name}.npz", **arrays)
         partial.replace(self.folder / f"{name}.mp4")
@@ -358,3 +367,26 @@ def _check_lengths(columns: Mapping[str, NDArray[Any]], frames: int, name: str, 
     for key, values in columns.items():
         if len(values) != frames:
             raise error(f"{name}: column {key!r} has {len(values)} rows for {frames} frames: a row for every frame is needed")
+
+
+def check_finite(values: NDArray[Any], what: str) -> None:
+    """Refuse a column (F, ...) with NaN or infinity.
+
+    Raises:
+        InvalidValueError: there is one; the sentence begins with `what` and names the first such row.
+    """
+    wrong = np.argwhere(~np.isfinite(values))
+    if len(wrong):
+        first = tuple(wrong[0])
+        raise InvalidValueError(f"{what} has {values[first]} in row {first[0]}: finite numbers are needed in every row")
+
+
+def _check_film(file: Path, count: int) -> None:
+    try:
+        found = mp4.frames(file)
+    except FileNotFoundError as error:
+        raise RecordingError(f"{file} is missing: every episode needs its video") from error
+    except (OSError, InvalidValueError) as error:
+        raise RecordingError(f"{file} is not a video that can be read: {error}") from error
+    if found not in (0, count):
+        raise RecordingError(f"{file} has {found} frames, its columns {count}: frames are missing or too many")

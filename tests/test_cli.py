@@ -142,6 +142,16 @@ def test_bench_adds_up(tmp_path: Path) -> None:
         bench.main(["seconds=0"])
 
 
+def test_bench_tells_of_recordings_what_they_take(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "bench.json"
+    assert bench.main(["env=replay_estop", "num_envs=2", "seconds=0.3", f"out={out}"]) == 0
+    spent: dict[str, float] = json.loads(out.read_text())["measured"]
+    assert set(spent) == {"decode_ms", "look_ms", "python_ms", "step_ms", "env_steps_per_s"}
+    assert all(value > 0 for value in spent.values())
+    assert spent["decode_ms"] + spent["look_ms"] + spent["python_ms"] == pytest.approx(spent["step_ms"])
+    assert "Saccade/EyeReplay-EStop-v0, 2 simulations, profile recorded" in " ".join(capsys.readouterr().out.split())
+
+
 # -- run folders -------------------------------------------------------------------------------------------------------
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from assets.errors import InvalidValueError, UnknownNameError
 from envs.env import BatchEnv
@@ -14,6 +15,8 @@ from envs.eye import FOVEAL_PYRAMID, Eye, angle_between, direction_to, fisheye_l
 from envs.physics import Physics
 from envs.render import HOUSING_GROUP, PROFILES, Renderer, View
 from envs.scene import Scene
+from perception.frame import Fisheye
+from perception.sphere import psnr
 
 directions = st.tuples(st.floats(-3, 3), st.floats(-1.5, 1.5))
 
@@ -149,6 +152,51 @@ def test_look_returns_a_frame_that_knows_where_it_was_taken() -> None:
     renderer.close()
     with pytest.raises(InvalidValueError, match="this eye's projection is 'fisheye'"):
         Eye(projection="fisheye").look(env.physics, renderer)
+
+
+def looked(fovs: tuple[float, float], side: int, projection: str, level: int, profile: str) -> NDArray[np.uint8]:
+    """One level of an eye that looks at what it searches for, drawn on its own, in three simulations. (3, side, side, 3)."""
+    options = {"fovs": fovs, "resolution": side, "projection": projection}
+    env = BatchEnv("envs.tasks.eye.search:EyeSearch", 3, observe=(), **options)
+    _, info = env.reset(seed=0)
+    eye, view = env.task.eye, env.task.eye.views[level]
+    eye.aim(env.physics, env.physics.all, info["state"]["target_direction"])
+    env.physics.forward()
+    renderer = Renderer(env.physics, PROFILES[profile], *view.drawn_size)
+    drawn = renderer.draw([view])[view.name, "rgb"]
+    renderer.close()
+    env.close()
+    return drawn
+
+
+def crop_alike(projection: str, profile: str, side: int, times: int) -> float:
+    """How alike a fovea `side` pixels wide is to its place in a render of the widest level `times` as dense, averaged, dB."""
+    if projection == "fisheye":  # a sixth of EyeRobot's sensor, to the pixel
+        wide, fovs = 6 * times * side, (Fisheye().crop_fov(320), Fisheye().crop_fov(1920))
+    else:
+        slope = np.tan(np.radians(FOVEAL_PYRAMID[2] / 2))
+        wide = 2 * round(times * side * slope / np.tan(np.radians(FOVEAL_PYRAMID[0] / 2)) / 2)
+        fovs = (float(np.degrees(2 * np.arctan(times * side / wide * slope))), FOVEAL_PYRAMID[2])
+    own, whole = looked(fovs, side, projection, 0, profile), looked(fovs, wide, projection, 1, profile)
+    edge = (wide - times * side) // 2
+    inside = whole[:, edge : edge + times * side, edge : edge + times * side].astype(np.float64)
+    averaged = inside.reshape(len(own), side, times, side, times, 3).mean(axis=(2, 4))
+    return psnr(own, averaged.round().astype(np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("projection", "profile", "times", "least"),
+    [
+        ("pinhole", "fast", 1, 45),  # the same rays: the same pixels
+        ("pinhole", "standard", 4, 36),
+        ("pinhole", "fast", 4, 27),  # one sample for a pixel is no average over it: edges are jagged
+        ("fisheye", "fast", 4, 28),  # and its lens interpolates
+    ],
+)
+def test_a_fovea_drawn_on_its_own_is_the_crop_of_one_large_render(
+    projection: str, profile: str, times: int, least: float
+) -> None:
+    assert crop_alike(projection, profile, 40, times) > least
 
 
 @pytest.mark.parametrize(

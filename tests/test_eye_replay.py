@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import warnings
 from pathlib import Path
 from typing import Any
@@ -178,6 +179,35 @@ def test_search_asks_for_what_is_there() -> None:
     assert set(info["instruction"]) == {"find the pink eraser"}
 
 
+def test_search_in_several_tasks_asks_for_seven_things_and_more() -> None:
+    env = BatchReplay([folder for _, folder in REPLAYS], 40, resolution=4, target="any", chunk=0)
+    _, info = env.reset(seed=0)
+    assert len(set(info["instruction"])) >= 7
+    there = Recordings(asset(f"{FOLDER}/complete.json").parent)[0].columns
+    assert sum(name.startswith("sight/") and bool(np.isfinite(there[name][0]).all()) for name in there) >= 4
+    for told, target in zip(info["instruction"], info["state"]["target_direction"], strict=True):
+        assert told.startswith("find the ")
+        assert np.isfinite(target).all()
+
+
+def test_gymnasiums_own_batches_play_it_alike() -> None:
+    def single() -> gym.Env[Any, Any]:
+        return gym.make("Saccade/EyeReplay-EraserStand-v0", resolution=8, pause=2)
+
+    ours = BatchReplay(FOLDER, 2, resolution=8, pause=2, autoreset_mode="next_step")
+    for theirs in (gym.vector.SyncVectorEnv([single] * 2), gym.vector.AsyncVectorEnv([single] * 2)):
+        (a, _), (b, _) = ours.reset(seed=[4, 5]), theirs.reset(seed=[4, 5])
+        rng = np.random.default_rng(0)
+        for _ in range(6):
+            for key, value in b.items():
+                np.testing.assert_array_equal(a[key], value)
+            action = rng.uniform(-1, 1, (2, 2)).astype(np.float32)
+            (a, reward, *_), (b, paid, *_) = ours.step(action), theirs.step(action)
+            np.testing.assert_allclose(reward, paid, atol=1e-6)
+        theirs.close()
+    ours.close()
+
+
 def test_mixed_search_asks_for_a_thing_or_what_the_task_asks_for() -> None:
     env = BatchReplay(FOLDER, 64, resolution=4, target="mixed", chunk=0)
     _, info = env.reset(seed=0)
@@ -226,6 +256,20 @@ def test_the_guide_finds_everything_and_tells_nothing_of_what_is_out_of_sight() 
     assert both.sum() > 5
     np.testing.assert_array_equal(told[0][both], told[1][both])
     assert (told[0] != told[1])[~both].any()
+
+
+def test_timings_add_up_over_steps() -> None:
+    env = batch(2, pause=0, max_episode_steps=9)
+    assert env.timings == {"decode": 0, "look": 0, "total": 0}
+    env.reset(seed=0)
+    env.timings.update(dict.fromkeys(env.timings, 0.0))
+    began = time.perf_counter()
+    for _ in range(20):  # with new episodes in between
+        env.step(np.zeros((2, 2), np.float32))
+    wall, spent = time.perf_counter() - began, env.timings
+    assert spent["look"] > 0
+    assert spent["decode"] > 0
+    assert spent["decode"] + spent["look"] < spent["total"] < wall
 
 
 def test_several_folders_are_one_stock_of_recordings() -> None:

@@ -169,6 +169,20 @@ def test_published_size() -> None:
     assert len(fort.places(FOVS, 256 // size.patch)) == 768  # tokens a frame
 
 
+@torch.no_grad()
+def test_networks_of_the_published_size_take_a_step() -> None:
+    side = 256
+    space = {"eye_0": spaces.Box(0, 255, (side, side, 3), np.uint8), "target": spaces.Box(-1, 1, (WORDS,))}
+    eye, hand = fort.make(space, FELT, TURNS, CHUNK, 8, fort.PUBLISHED, FOVS)
+    images = torch.zeros(1, len(FOVS), side, side, 3, dtype=torch.uint8)
+    one = fort.Seen(images, *(torch.zeros(1, n) for n in (2, FELT, WORDS, 3)))
+    logits, worth = eye.step(one, eye.start(1))
+    moves = hand(one)
+    assert (logits.shape, worth.shape, moves.shape) == ((1, TURNS), (1,), (1, CHUNK, 8))
+    assert all(bool(torch.isfinite(found).all()) for found in (logits, worth, moves))
+    assert all(sum(p.numel() for p in net.parameters()) > 5_000_000 for net in (eye, hand))
+
+
 def test_a_frozen_transformer_can_be_the_encoder(tmp_path: Path) -> None:
     from tests import tiny_models
 

@@ -1,6 +1,6 @@
 """LeRobot datasets: every number arrives, and LeRobot's own reader finds it, where there is one.
 
-SACCADE_LEROBOT=/path/to/python -m pytest tests/test_lerobot.py      a Python that can import lerobot
+SACCADE_LEROBOT=/path/to/python -m pytest tests/test_lerobot.py      a Python that can import lerobot; `make lerobot` makes one
 """
 
 from __future__ import annotations
@@ -21,12 +21,19 @@ from perception.recording import Recordings
 pytest.importorskip("pyarrow", reason="pyarrow is not installed: pip install 'saccade[lerobot]'")
 import pyarrow.parquet as pq
 
+# Prints one JSON line: what LeRobot's own reader tells of a frame, whose picture is (3, H, W) in [0, 1].
 READER = """
-import sys
+import importlib.metadata, json, sys
 from lerobot.datasets.lerobot_dataset import LeRobotDataset
-found = LeRobotDataset("local/test", root=sys.argv[1])
-row = found.hf_dataset[300]
-print(len(found), found.num_episodes, found.fps, found.meta.tasks.index[0], float(row["observation.state"][0]), sep="|")
+found = LeRobotDataset("local/test", root=sys.argv[1], video_backend="pyav")
+row = found[int(sys.argv[2])]
+picture = row["observation.images.panorama"]
+print(json.dumps({
+    "version": importlib.metadata.version("lerobot"), "frames": len(found), "episodes": found.num_episodes, "fps": found.fps,
+    "task": row["task"], "state": row["observation.state"].tolist(), "action": row["action"].tolist(),
+    "episode": int(row["episode_index"]), "shape": list(picture.shape),
+    "thumbnail": (255 * picture[:, 20::40, 20::40]).round().int().tolist(),
+}))
 """
 
 
@@ -86,11 +93,19 @@ def test_nothing_is_overwritten(folder: Path) -> None:
 
 @pytest.mark.skipif("SACCADE_LEROBOT" not in os.environ, reason="needs a Python with lerobot: name it in SACCADE_LEROBOT")
 def test_lerobot_reads_it(folder: Path) -> None:
-    command = [os.environ["SACCADE_LEROBOT"], "-c", READER, str(folder)]
+    one, two = shipped()
+    number = 300 - len(one)  # the frame of the second recording that is number 300 of all
+    command = [os.environ["SACCADE_LEROBOT"], "-c", READER, str(folder), "300"]
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "HF_HUB_OFFLINE": "1"}, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
-    frames, episodes, fps, task, first = done.stdout.strip().splitlines()[-1].split("|")
-    one, two = shipped()
-    assert (int(frames), int(episodes), float(fps)) == (len(one) + len(two), 2, 30)
-    assert task == one.instruction
-    assert float(first) == pytest.approx(two.columns["joints"][300 - len(one), 0], abs=1e-6)
+    found = json.loads(done.stdout.strip().splitlines()[-1])
+    assert (found["frames"], found["episodes"], found["fps"]) == (len(one) + len(two), 2, 30)
+    assert (found["task"], found["episode"]) == (two.instruction, 1)
+    assert found["state"][:7] == pytest.approx(two.columns["joints"][number].tolist(), abs=1e-6)
+    assert found["action"][:7] == pytest.approx(two.columns["joints"][number + 1].tolist(), abs=1e-6)
+    film = two.film()
+    own = film[number]
+    film.close()
+    assert found["shape"] == [3, *own.shape[:2]]
+    seen = np.moveaxis(np.array(found["thumbnail"]), 0, -1)
+    assert np.abs(seen - own[20::40, 20::40].astype(int)).max() <= 3  # decoders round colours differently

@@ -200,6 +200,25 @@ def test_joints_can_be_driven_instead(name: str) -> None:
     env.close()
 
 
+# How the arm is driven, and whether the goal moves: what a learned hand is shown, and both variants together.
+VARIANTS: dict[str, dict[str, Any]] = {
+    "joint": {"control": "joint"}, "perturbed": {"perturb": True}, "joint, perturbed": {"control": "joint", "perturb": True},
+}  # fmt: skip
+
+
+EXPERTS = [(name, how) for name in ("estop:EStop", *PICKING) for how in VARIANTS if name in PICKING or how == "joint"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "variant"), EXPERTS)
+def test_experts_rarely_fail(name: str, variant: str) -> None:
+    env = make(name, 100, **VARIANTS[variant])
+    succeeded = np.any([info["success"] for info in play(env, env.max_episode_steps)], axis=0)
+    env.close()
+    print(f"{name}, {variant}: {succeeded.mean():.0%}")
+    assert succeeded.mean() >= 0.95, f"seeds that failed: {np.flatnonzero(~succeeded).tolist()}"
+
+
 def test_the_towel_droops_when_it_is_lifted() -> None:
     env = make("towel:TowelBucket", 4)
     told = play(env, 300)

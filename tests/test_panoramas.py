@@ -252,8 +252,22 @@ def test_real_videos_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     (tmp_path / "hole.csv").write_text("joint1\n" + "1\n" * 19 + "?\n")
     with pytest.raises(InvalidValueError, match="no number"):
         bring_in(good, tmp_path / "hole.csv", tmp_path / "x", "wave")
+    for wrong in ("nan", "inf"):
+        (tmp_path / "not.csv").write_text("joint1,grip\n" + "1,0\n" * 18 + f"{wrong},0\n1,0\n")
+        with pytest.raises(InvalidValueError, match=rf"not\.csv: column 'joint1' has {wrong} in row 18"):
+            bring_in(good, tmp_path / "not.csv", tmp_path / "x", "wave")
+    (tmp_path / "when.csv").write_text("time,joint1\n0,1\nnan,1\n9,1\n")
+    with pytest.raises(InvalidValueError, match=r"column 'time' has nan in row 1"):
+        bring_in(good, tmp_path / "when.csv", tmp_path / "x", "wave")
     with pytest.raises(RecordingError, match="not a video"):
         bring_in(joints, joints, tmp_path / "x", "wave")
+    with pytest.raises(RecordingError, match=r"gone\.mp4 is not a video that can be read: .*No such file"):
+        bring_in(tmp_path / "gone.mp4", joints, tmp_path / "x", "wave")
+    with pytest.raises(RecordingError, match=r"gone\.csv is not a table that can be read: .*No such file"):
+        bring_in(good, tmp_path / "gone.csv", tmp_path / "x", "wave")
+    with pytest.raises(RecordingError, match=r"good\.mp4 is not a table that can be read"):
+        bring_in(good, good, tmp_path / "x", "wave")
+    assert not (tmp_path / "x").exists()
 
 
 def test_the_command_brings_in(tmp_path: Path) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -13,7 +16,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from assets.errors import InvalidValueError
-from perception.recording import LINES, MARKER, RecordingError, Recordings, Stored, Writer
+from perception.recording import LINES, MARKER, Film, RecordingError, Recordings, Stored, Writer
 
 WIDTH, COUNT = 64, 75
 
@@ -93,12 +96,74 @@ def test_a_half_written_folder_is_refused_and_goes_on(tmp_path: Path) -> None:
 
 def test_missing_frames_are_noticed(whole: Path, tmp_path: Path) -> None:
     broken = shutil.copytree(whole, tmp_path / "broken")
-    shutil.copy(broken / "episode_000001.mp4", broken / "episode_000000.mp4")
-    with pytest.raises(RecordingError, match="10 frames, its columns 75: frames are missing"):
-        Recordings(broken)[0].film()
-    (broken / "episode_000001.mp4").write_bytes(b"nothing")
+    first, second = broken / "episode_000000.mp4", broken / "episode_000001.mp4"
+    shutil.copy(second, first)
+    with pytest.raises(RecordingError, match=r"episode_000000\.mp4 has 10 frames, its columns 75: frames are missing"):
+        Recordings(broken)
+    shutil.copy(whole / first.name, first)
+    second.write_bytes(b"nothing")
+    with pytest.raises(RecordingError, match=r"episode_000001\.mp4 is not a video that can be read: .* no whole mp4"):
+        Recordings(broken)
+    second.unlink()
+    with pytest.raises(RecordingError, match=r"episode_000001\.mp4 is missing: every episode needs its video"):
+        Recordings(broken)
+    first.write_bytes((whole / first.name).read_bytes()[:2000])
+    with pytest.raises(RecordingError, match=r"episode_000000\.mp4 is not a video that can be read: .* cut short"):
+        Recordings(broken)
+
+
+def test_a_film_says_what_is_wrong_with_it(whole: Path, tmp_path: Path) -> None:
+    with pytest.raises(RecordingError, match="75 frames, its columns 74: frames are missing"):
+        Film(whole / "episode_000000.mp4", WIDTH, COUNT - 1)
+    with pytest.raises(RecordingError, match="frames of 64 x 32 pixels, 128 x 64 were expected"):
+        Film(whole / "episode_000000.mp4", 128, COUNT)
+    (tmp_path / "none.mp4").write_bytes(b"nothing")
     with pytest.raises(RecordingError, match="not a video"):
-        Recordings(broken)[1].film()
+        Film(tmp_path / "none.mp4", WIDTH, COUNT)
+
+
+def test_a_video_that_ends_early_is_noticed(whole: Path, tmp_path: Path) -> None:
+    short = tmp_path / "short.mkv"  # whose header does not tell of how many frames there are
+    with av.open(str(whole / "episode_000001.mp4")) as source, av.open(str(short), "w") as target:
+        stream = target.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = stream
+                target.mux(packet)
+    film = Film(short, WIDTH, COUNT)
+    assert film[9].shape == (WIDTH // 2, WIDTH, 3)
+    with pytest.raises(RecordingError, match=r"short\.mkv ends before frame 10; 75 were expected"):
+        film[10]
+    with pytest.raises(IndexError, match="frames 0 to 74, got 75"):
+        film[COUNT]
+    film.close()
+
+
+def test_joints_must_be_finite(tmp_path: Path) -> None:
+    writer = Writer(tmp_path, WIDTH, 30)
+    for wrong in (np.nan, np.inf):
+        broken = joints(10)
+        broken[7, 2] = wrong
+        with pytest.raises(InvalidValueError, match=rf"'joints' has {wrong} in row 7: finite numbers are needed"):
+            writer.add(frames(10), {"joints": broken}, "x")
+    assert writer.count == 0
+    assert not list(tmp_path.iterdir())
+    writer.add(frames(10), {"joints": joints(10), "target_direction": np.full((10, 2), np.nan)}, "x")  # there is none
+    assert writer.count == 1
+
+
+def test_hundreds_of_videos_are_looked_at_in_no_time(whole: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(whole, tmp_path / "many")
+    line = (folder / LINES).read_text().splitlines(keepends=True)[1]
+    for k in range(2, 400):
+        (folder / f"episode_{k:06d}.mp4").symlink_to(folder / "episode_000001.mp4")
+    with (folder / LINES).open("a") as handle:
+        handle.write(line * 398)
+    about = json.loads((folder / MARKER).read_text())
+    (folder / MARKER).write_text(json.dumps({**about, "episodes": 400}))
+    began = time.process_time()
+    assert len(Recordings(folder)) == 400
+    assert time.process_time() - began < 0.5
 
 
 def test_columns_of_another_length_are_noticed(whole: Path, tmp_path: Path) -> None:
