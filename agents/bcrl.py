@@ -30,7 +30,7 @@ from torch.nn import functional
 from agents import checkpoint, fort
 from agents.augment import Jitter
 from agents.base import Observation
-from agents.pair import Pair
+from agents.pair import CHOSEN, Pair
 from agents.parallel import Group
 from assets.errors import InvalidValueError, UnknownNameError
 from rewards.chunks import GRIP, RADIAN, grip_error, joint_reward, path_reward, pose_reward
@@ -225,7 +225,8 @@ class BCRLLearner(Pair):
         for _ in range(length):
             logits, value = self._look(seen, memory)
             turn = self._choose(logits, seen)
-            turn[: self._greedy] = logits[: self._greedy].argmax(-1)
+            if self._gaze in CHOSEN:
+                turn[: self._greedy] = logits[: self._greedy].argmax(-1)
             logp = logits.log_softmax(-1).gather(1, turn[:, None])[:, 0]
             guided = torch.from_numpy(np.asarray(self._inner.guide())).to(self.device)
             rows.add(seen=seen, turns=turn, logp=logp, values=value, guided=guided, **self._lesson(obs, info))

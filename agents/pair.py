@@ -30,7 +30,8 @@ from agents.scales import Scales
 from assets.errors import InvalidValueError, UnknownNameError
 from perception.recording import PER_STEP
 
-GAZES = ("learned", "frozen", "once", "random", "fixed", "oracle")
+CHOSEN = ("learned", "frozen", "once")  # by the eye itself
+GAZES = (*CHOSEN, "random", "fixed", "oracle")
 HANDS: dict[str, type[nn.Module]] = {"joints": fort.HandNet, "glance": Glance}
 # A fixed gaze: straight ahead, down to the table; rad.
 AHEAD_GAZE = np.radians([0.0, -15.0])

@@ -40,6 +40,7 @@ from agents import checkpoint, collect, evaluate, gaze, shipped, train
 from agents.base import OraclePolicy
 from agents.config import load
 from agents.make import make_env, make_learner
+from agents.pair import CHOSEN
 from agents.panoramas import FOLDER
 from agents.rollout import Episode, Record, rollout
 from agents.run import Run
@@ -197,7 +198,7 @@ class Bench:
             policy, source = evaluate.load_policy(run, env)
             dt = env.unwrapped.task.control_dt  # type: ignore[attr-defined]
             seeds = range(FIRST_EPISODE, FIRST_EPISODE + self.episodes)
-            chooses = run.config.agent.gaze in ("learned", "frozen", "once")
+            chooses = run.config.agent.gaze in CHOSEN
             greedy, *sampled = (
                 rollout(env, policy, seeds, deterministic=d, record=Record(snapshots=False), options=start)
                 for d in ((True, False) if chooses else (True,))

@@ -134,6 +134,12 @@ def test_greedy_eyes_take_their_likeliest_turns_and_learn_by_imitation_alone() -
         learner(greedy=1.0)
 
 
+@pytest.mark.parametrize("gaze", ["oracle", "fixed", "random"])
+def test_greedy_eyes_are_none_of_those_that_another_turns(gaze: str) -> None:
+    plain, greedy = (learner(replay(4), gaze=gaze, greedy=share, augment=0.0).rollout().turns for share in (0.0, 0.5))
+    assert torch.equal(plain, greedy)
+
+
 def test_with_blind_lessons_the_eye_is_paid_by_what_seeing_adds() -> None:
     plain, less = learner(augment=0.0), learner(augment=0.0, blind=0.3)
     one, other = plain.rollout(), less.rollout()
