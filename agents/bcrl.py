@@ -15,6 +15,7 @@ all of them.
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -58,6 +59,7 @@ class Rollout:
         wanted: (B, T, chunk, outputs) what the hand should have said.
         valid: (B, T, chunk) which of it exists and is learned.
         told: means over the episode.
+        first: (B, T, turns) log-probabilities of the eye that this one began with, where it keeps to it.
     """
 
     seen: fort.Seen
@@ -70,6 +72,7 @@ class Rollout:
     wanted: torch.Tensor
     valid: torch.Tensor
     told: dict[str, float]
+    first: torch.Tensor | None = None
 
 
 def advantages(
@@ -100,6 +103,9 @@ class BCRLLearner(Pair):
         hand: whether there is a hand to train.
         start: run folder or checkpoint of visual search to begin the networks from, or the name of one that ships; with another
             reward than "env" values begin at 0.
+        keep: weight of the divergence KL(pi || pi_start), nats, of the eye's turns from those of the `start`, if there is one
+            (Ziegler et al. 2019, arXiv:1909.08593): where the reward says nothing, normalised advantages are noise, and an eye
+            unlearns to search.
         start_hand: whether the hand too begins from that checkpoint's eye, as far as they are alike.
         eye_rate, hand_rate: learning rates at their highest.
         warmup_steps, decay_steps, total_steps: the rates rise for the first, and fall along a half cosine to a hundredth in the
@@ -138,7 +144,8 @@ class BCRLLearner(Pair):
     def __init__(
         self, env: VectorEnv[Any, Any, Any], seed: int = 0, device: str = "auto", threads: int = 0,
         size: str | Mapping[str, Any] = "small", encoder: str = "patches", gaze: str = "learned", reward: str = "path",
-        hand: bool = True, hand_net: str = "joints", start: str | Path | None = None, start_hand: bool = True,
+        hand: bool = True, hand_net: str = "joints", start: str | Path | None = None, keep: float = 0.0,
+        start_hand: bool = True,
         chunk: int = 30, eye_rate: float = 1e-3, hand_rate: float = 3e-3, warmup_steps: int = 5000, decay_steps: int = 0,
         total_steps: int = 0, gamma: float = 0.9, lam: float = 0.9, clip: float = 0.2, value_weight: float = 0.5,
         imitate: float = 0.0, greedy: float = 0.0, entropy: float = 0.01, final_entropy: float = 0.003, epochs: int = 4,
@@ -159,6 +166,8 @@ class BCRLLearner(Pair):
         _at_least(hand_batch=(hand_batch, 1), epochs=(epochs, 1), hand_epochs=(own_epochs, 1))
         if not 0 <= greedy < 1:
             raise InvalidValueError(f"greedy must be a share in [0, 1), got {greedy}")
+        if keep < 0:
+            raise InvalidValueError(f"keep must be >= 0, got {keep}")
         if not 0 <= blind < 1:
             raise InvalidValueError(f"blind must be a share in [0, 1), got {blind}")
         if not 1 <= minibatches <= env.num_envs:
@@ -170,6 +179,7 @@ class BCRLLearner(Pair):
         self._check_columns()
         if start is not None:
             self._begin_from(start, start_hand, new_values=reward != "env")
+        self._keep, self._first = keep, copy.deepcopy(self.eye).eval() if keep and start is not None else None
         self._rates = {"eye": eye_rate, "hand": hand_rate}
         self._optimizers = {
             name: torch.optim.AdamW(net.parameters(), lr=self._rates[name], betas=(0.9, 0.95), weight_decay=0.01, eps=1e-7)
@@ -299,6 +309,7 @@ class BCRLLearner(Pair):
         mean, std = self._group.moments(advantage)
         advantage = (advantage - mean) / (std + 1e-8)
         self._set_rates()
+        rollout.first = self._turns_at_first(rollout.seen) if self._gaze == "learned" else None
         told: dict[str, list[float]] = {}
         eye_goes_on = self._gaze == "learned"
         for epoch in range(max(self._epochs, self._hand_epochs)):
@@ -310,6 +321,14 @@ class BCRLLearner(Pair):
             for steps in self._lessons(rollout) if epoch < self._hand_epochs else ():
                 _note(told, self.hand_update(rollout, steps))
         return {name: float(np.mean(values)) for name, values in told.items()}
+
+    @torch.no_grad()
+    def _turns_at_first(self, seen: fort.Seen) -> torch.Tensor | None:
+        """Log-probabilities of the turns of the eye that this one began with, (B, T, turns); None where it need not keep to it."""
+        if self._first is None:
+            return None
+        parts = torch.arange(len(seen.gaze), device=self.device).split(4)
+        return torch.cat([self._first(seen[part])[0].log_softmax(-1) for part in parts])
 
     def eye_update(
         self, rollout: Rollout, chosen: torch.Tensor, advantage: torch.Tensor, returns: torch.Tensor
@@ -327,6 +346,8 @@ class BCRLLearner(Pair):
         loss = -surrogate + self._value_weight * miss - self._entropy() * spread
         if self._imitate:
             loss = loss + self._imitate * self._astray(logits, rollout.guided[chosen])
+        if rollout.first is not None:
+            loss = loss + self._keep * (logps.exp() * (logps - rollout.first[chosen])).sum(-1).mean()
         kl = self._group.mean(((ratio - 1) - (logp - rollout.logp[chosen])).mean().item())
         if self._steps < self._eye_from:  # what it looks at is not judged yet
             self._apply("eye", self._value_weight * miss, self.eye.critic)

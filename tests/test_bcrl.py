@@ -140,6 +140,25 @@ def test_greedy_eyes_are_none_of_those_that_another_turns(gaze: str) -> None:
     assert torch.equal(plain, greedy)
 
 
+def test_an_eye_can_keep_to_the_one_it_began_with(tmp_path: Path) -> None:
+    checkpoint.save_step({"learner": learner().state()}, tmp_path, 0, 1)
+    plain = {"start": tmp_path, "entropy": 0.0, "value_weight": 0.0, "warmup_steps": 1}
+    for keep in (0.0, 1.0):
+        agent = learner(keep=keep, **plain)
+        found, gain, returns = prepared(agent)
+        found.first = agent._turns_at_first(found.seen)
+        agent._optimizers["eye"] = torch.optim.SGD(agent.eye.parameters(), 1.0)
+        with torch.no_grad():
+            agent.eye.actor[-1].bias += torch.linspace(-1, 1, 25)  # it has gone astray
+        before = agent.eye.actor[-1].bias.clone()
+        agent.eye_update(found, torch.arange(2), 0 * gain, returns)
+        moved = agent.eye.actor[-1].bias.detach() - before
+        assert (moved @ torch.linspace(-1, 1, 25) < -1e-4) if keep else (moved == 0).all()
+    assert learner(keep=0.5).rollout().first is None  # there is nothing to keep to
+    with pytest.raises(InvalidValueError, match=r"keep must be >= 0, got -1"):
+        learner(keep=-1)
+
+
 def test_with_blind_lessons_the_eye_is_paid_by_what_seeing_adds() -> None:
     plain, less = learner(augment=0.0), learner(augment=0.0, blind=0.3)
     one, other = plain.rollout(), less.rollout()
