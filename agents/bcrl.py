@@ -324,7 +324,7 @@ class BCRLLearner(Pair):
 
     @torch.no_grad()
     def _turns_at_first(self, seen: fort.Seen) -> torch.Tensor | None:
-        """Log-probabilities of the turns of the eye that this one began with, (B, T, turns); None where it need not keep to it."""
+        """Log-probabilities of the start's turns, (B, T, turns); None where the eye need not keep to it."""
         if self._first is None:
             return None
         parts = torch.arange(len(seen.gaze), device=self.device).split(4)
