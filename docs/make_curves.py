@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from agents import shipped
+
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "docs" / "pictures"
 Panels = list[tuple[str, str, float]]  # metric, title, factor
@@ -60,8 +62,9 @@ def curve(rows: list[dict[str, Any]], metric: str, factor: float) -> tuple[np.nd
 
 def curves() -> dict[str, tuple[Path, Panels]]:
     """Picture -> the training, and its panels."""
-    eyes = sorted((ROOT / "assets/policies/eyerobot").glob("*/training.json"))
-    own = {f"eyerobot_{f.parent.name}_curve": (f, SEARCH if f.parent.name == "search" else PAIR) for f in eyes}
+    folder = ROOT / "assets/policies"
+    shown = {"eyerobot/search": SEARCH, **dict.fromkeys(shipped.names(), PAIR)}
+    own = {f"{name.replace('/', '_')}_curve": (folder / name / "training.json", panels) for name, panels in shown.items()}
     return {"tiny_chat_curve": (ROOT / "assets/vlm/chat/training.json", CHAT), **own}
 
 
