@@ -18,7 +18,7 @@ ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "docs" / "pictures"
 Panels = list[tuple[str, str, float]]  # metric, title, factor
 PAIR: Panels = [
-    ("rollout/on_target", "steps that look at the target", 1), ("rollout/reward", "-reward: path error, cm", -100),
+    ("rollout/on_target", "steps that look at the target", 1), ("rollout/reward", "reward: what seeing adds, cm of path", 100),
     ("train/hand_loss", "hand's L1 loss", 1),
 ]  # fmt: skip
 SEARCH: Panels = [
