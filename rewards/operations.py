@@ -99,6 +99,13 @@ FUNCTIONS: dict[str, Function] = {
     "mean": Function("mean(x)", "mean of the components of x", 1, 1, _of_row(np.mean)),
 }
 
+
+def _raised(base: Array, exponent: float) -> Array:
+    """IEEE 754's pow in every row: with one exponent for all, numpy takes the square root of minus infinity for a half."""
+    rows = np.atleast_1d(base)
+    return np.power(rows, np.full(rows.shape, exponent)).reshape(np.shape(base))
+
+
 OPERATIONS: dict[str, Callable[..., Array]] = {
     "item": _component,
     "slice": _components,
@@ -116,6 +123,6 @@ OPERATIONS: dict[str, Callable[..., Array]] = {
     "-": _aligned(np.subtract),
     "*": _aligned(np.multiply),
     "/": _aligned(np.divide),
-    "**": lambda base, exponent: np.power(base, exponent),
+    "**": _raised,
     **{name: function.apply for name, function in FUNCTIONS.items()},
 }

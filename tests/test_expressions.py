@@ -172,6 +172,11 @@ def test_numpy_computes_it_alike(node: Node) -> None:
             parse(str(node))(QUANTITIES)
 
 
+def test_half_a_power_of_minus_infinity_is_what_it_is_in_one_row() -> None:
+    found = parse("min(x, log(held) ** 0.5)")({"x": np.array([2.0, 3.0]), "held": np.array([0.0, 1.0])})
+    np.testing.assert_array_equal(found, [2.0, 0.0])
+
+
 @settings(max_examples=50)
 @given(EXPRESSIONS, st.permutations(range(5)))
 def test_rows_do_not_know_each_other(node: Node, order: list[int]) -> None:
