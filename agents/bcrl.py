@@ -309,7 +309,8 @@ class BCRLLearner(Pair):
         mean, std = self._group.moments(advantage)
         advantage = (advantage - mean) / (std + 1e-8)
         self._set_rates()
-        rollout.first = self._turns_at_first(rollout.seen) if self._gaze == "learned" else None
+        released = self._gaze == "learned" and self._steps >= self._eye_from
+        rollout.first = self._turns_at_first(rollout.seen) if released else None
         told: dict[str, list[float]] = {}
         eye_goes_on = self._gaze == "learned"
         for epoch in range(max(self._epochs, self._hand_epochs)):

@@ -112,12 +112,12 @@ class Pair:
 
     def _look(self, seen: fort.Seen, memory: fort.Memory) -> tuple[torch.Tensor, torch.Tensor]:
         """Logits of the eye's turns and values, one step on; zeros where the eye has no say."""
-        if self._gaze in ("learned", "frozen"):
-            return self.eye.step(seen, memory)
-        if self._gaze == "once":
+        if self._gaze in CHOSEN:
             logits, values = self.eye.step(seen, memory)
-            others = self._turns.abs().sum(dim=1) > 0
-            return logits.masked_fill((memory.steps > self._wait)[:, None] & others, -torch.inf), values
+            if self._gaze == "once":
+                others = self._turns.abs().sum(dim=1) > 0
+                logits = logits.masked_fill((memory.steps > self._wait)[:, None] & others, -torch.inf)
+            return logits, values
         memory.steps += 1
         return seen.gaze.new_zeros(len(seen.gaze), len(self._turns)), seen.gaze.new_zeros(len(seen.gaze))
 

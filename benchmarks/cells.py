@@ -11,14 +11,12 @@ import argparse
 import json
 import shutil
 from collections.abc import Callable, Iterable, Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from agents import provenance
 from agents.run import write_json
 from assets.errors import InvalidValueError, UnknownNameError
-from benchmarks.results import FOLDER, Row
+from benchmarks.results import FOLDER, Row, here
 
 CELLS = Path("outputs/rewards")
 ARCHIVE = FOLDER / "cells"
@@ -34,16 +32,8 @@ def kept(file: Path, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
 
 def stamped(file: Path, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     """The same, of a cell: what it holds but for its origin, which is written into the file."""
-    found = kept(file, lambda: {**make(), ORIGIN: origin()})
+    found = kept(file, lambda: {**make(), ORIGIN: here()})
     return {key: value for key, value in found.items() if key != ORIGIN}
-
-
-def origin() -> dict[str, Any]:
-    """Date, commit, machine and versions, JSON-able."""
-    now = datetime.now(UTC).isoformat(timespec="seconds")
-    return {
-        "date": now, "commit": provenance.commit(), "machine": provenance.machine(), "versions": provenance.versions(),
-    }  # fmt: skip
 
 
 def cell(folder: Path, name: str, seed: int, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:

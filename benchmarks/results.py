@@ -162,13 +162,8 @@ def write(
     path, made = folder / f"{name}.json", list(rows)
     old = read(path) if keep and path.is_file() else None
     kept = [row for row in old.rows if row.name not in {new.name for new in made}] if old else []
-    origin = Origin(
-        command,
-        provenance.commit(),
-        datetime.now(UTC).isoformat(timespec="seconds"),
-        provenance.machine(),
-        {**provenance.versions(), **(versions or {})},
-    )
+    now = here()
+    origin = Origin(command, **{**now, "versions": {**now["versions"], **(versions or {})}})
     content = {
         **asdict(origin),
         "earlier": _grouped({row.name: old.earlier.get(row.name, old.origin) for row in kept}) if old else [],
@@ -179,6 +174,14 @@ def write(
     folder.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
     return path
+
+
+def here() -> dict[str, Any]:
+    """Where what is made now comes from, JSON-able: "date", "commit", "machine" and "versions", as in `Origin`."""
+    return {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"), "commit": provenance.commit(),
+        "machine": provenance.machine(), "versions": provenance.versions(),
+    }  # fmt: skip
 
 
 def _grouped(origins: Mapping[str, Origin]) -> list[dict[str, Any]]:
