@@ -28,20 +28,17 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from agents.sight import COLOURS, REACH, ahead, reach
 from assets.errors import InvalidValueError
 from perception.frame import Fisheye
 from perception.sphere import pyramid_rays
-from perception.text import FIRST_COLOUR, LAST_COLOUR
 
 # Pixels of EyeRobot's sensor to one unit of place, and the base of the rotary embedding.
 UNIT, THETA = 14.0, 1000.0
 # Degrees from the middle to one unit of a patch's place, and how fast a pixel's closeness to a colour falls with their squared
 # distance.
 _WIDE, _SHARP = 30.0, 4.0
-_COLOURS = FIRST_COLOUR, LAST_COLOUR
 EYE_TOKENS = "actor", "critic", "gaze", "target", "proprio"
-# A line of sight that falls by less meets no table within reach, rad.
-_LEVEL = 0.15
 
 
 @dataclass(frozen=True)
@@ -138,9 +135,9 @@ class Patches(nn.Module):
         super().__init__()
         if resolution % size.patch:
             raise InvalidValueError(f"a level of {resolution} pixels cannot be cut into patches of {size.patch}")
-        side, self.patch = resolution // size.patch, size.patch
+        side, self.patch, self.levels = resolution // size.patch, size.patch, len(fovs)
         pixels, hidden = size.patch**2, size.width
-        self.of_pixels = nn.Linear((3 + len(_COLOURS)) * pixels, hidden)  # colours, then closeness
+        self.of_pixels = nn.Linear((3 + len(COLOURS)) * pixels, hidden)  # colours, then closeness
         self.of_words = nn.Linear(words, 2 * hidden)
         nn.init.zeros_(self.of_words.weight)
         nn.init.zeros_(self.of_words.bias)
@@ -161,7 +158,7 @@ class Patches(nn.Module):
         count, patch = side // self.patch, self.patch
         cut = images.reshape(batch, levels, count, patch, count, patch, 3).permute(0, 1, 2, 4, 6, 3, 5)
         pixels = cut.reshape(batch, levels * count**2, 3, patch**2).float() * (2 / 255) - 1
-        close = [self._closeness(pixels, words[:, None, c, None], words[:, None, c.stop : c.stop + 1]) for c in _COLOURS]
+        close = [self._closeness(pixels, words[:, None, c, None], words[:, None, c.stop : c.stop + 1]) for c in COLOURS]
         tokens = self.of_pixels(torch.cat([pixels.flatten(2), *close], dim=-1))
         scale, shift = self.of_words(words)[:, None].chunk(2, dim=-1)
         where = (self.level + self.of_place(self.grid)).flatten(0, 1)
@@ -195,7 +192,7 @@ class FrozenPatches(nn.Module):
         self.out = nn.Linear(int(config.hidden_size), size.width)
         self.places: torch.Tensor
         self.register_buffer("places", places(fovs, side, projection), persistent=False)
-        self._count = side**2
+        self._count, self.levels = side**2, len(fovs)
 
     def forward(self, images: torch.Tensor, words: torch.Tensor) -> torch.Tensor:
         """Tokens of (B, L, R, R, 3) bytes; the instruction is not looked at. (B, L P, width)."""
@@ -309,7 +306,8 @@ class Seen:
         gaze: (..., 2) rad.
         felt: (..., F) what the arm feels, normalised.
         words: (..., W) embedding of the instruction.
-        tool: (..., 3) from the eye to the tool, m, along the arm's axes; only a hand with a reach token reads it.
+        tool: (..., 3) from the eye to the tool, m, along the arm's axes; only a hand that knows the eye's place reads it.
+        points: (..., L, 2, 3) where what the instruction names lies in each level, `sight.points`; only some hands read it.
     """
 
     images: torch.Tensor
@@ -317,6 +315,7 @@ class Seen:
     felt: torch.Tensor
     words: torch.Tensor
     tool: torch.Tensor
+    points: torch.Tensor
 
     def flat(self) -> Seen:
         """With (B, T) made one axis."""
@@ -324,7 +323,8 @@ class Seen:
 
     def unseen(self) -> Seen:
         """The same with closed eyes: grey pictures, and a gaze straight ahead."""
-        return replace(self, images=torch.full_like(self.images, 128), gaze=torch.zeros_like(self.gaze))
+        grey, nothing = torch.full_like(self.images, 128), torch.zeros_like(self.points)
+        return replace(self, images=grey, gaze=torch.zeros_like(self.gaze), points=nothing)
 
     def __getitem__(self, index: Any) -> Seen:
         """Some of them."""
@@ -422,36 +422,6 @@ class EyeNet(nn.Module):
         return logits.unflatten(0, (batch, length)), values.unflatten(0, (batch, length))
 
 
-def ahead(gaze: torch.Tensor) -> torch.Tensor:
-    """Unit vectors (..., 3) of azimuths and elevations (..., 2), rad, along the arm's axes."""
-    azimuth, elevation = gaze.unbind(-1)
-    cos = elevation.cos()
-    return torch.stack([cos * azimuth.cos(), cos * azimuth.sin(), elevation.sin()], dim=-1)
-
-
-def reach(gaze: torch.Tensor, tool: torch.Tensor, height: float) -> torch.Tensor:
-    """Where the tool is beside the line of sight: what is missing between the hand and what the eye looks at.
-
-    The tool's azimuth, elevation and level distance from the eye, then the same less those of the point in which the line of
-    sight meets the table, x, and tanh(5 x) and tanh(20 x): centimetres count near that point, decimetres far from it.
-
-    Args:
-        gaze: (B, 2) azimuth and elevation, rad.
-        tool: (B, 3) from the eye, m, along the arm's axes.
-        height: of the eye above the table, m.
-
-    Returns:
-        (B, 12).
-    """
-    azimuth, elevation = gaze.unbind(-1)
-    x, y, z = tool.unbind(-1)
-    away = torch.hypot(x, y)
-    table = height / torch.tan((-elevation).clamp(min=_LEVEL))
-    there = torch.stack([torch.atan2(y, x), torch.atan2(z, away), away], dim=-1)
-    missing = there - torch.stack([azimuth, elevation, table], dim=-1)
-    return torch.cat([there, missing, (5 * missing).tanh(), (20 * missing).tanh()], dim=-1)
-
-
 class HandNet(nn.Module):
     """The hand: the arm's next moves, from one step alone.
 
@@ -470,7 +440,7 @@ class HandNet(nn.Module):
         self.tokens = Tokens(felt, words, size.width)
         self.height = height
         if height is not None:
-            self.reach = nn.Sequential(nn.Linear(12, 4 * size.width), nn.GELU(), nn.Linear(4 * size.width, size.width))
+            self.reach = nn.Sequential(nn.Linear(REACH, 4 * size.width), nn.GELU(), nn.Linear(4 * size.width, size.width))
         self.joint = nn.Parameter(torch.randn(chunk, size.width) * 0.02)
         self.blocks = Blocks(size)
         self.out = _head(size.width, outputs, 0.1)

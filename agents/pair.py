@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
-from agents import checkpoint, fort, shipped
+from agents import checkpoint, fort, shipped, sight
 from agents.augment import Change
 from agents.base import Observation
 from agents.chunk import ChunkBuffer
@@ -29,6 +29,7 @@ from agents.glance import Glance
 from agents.scales import Scales
 from assets.errors import InvalidValueError, UnknownNameError
 from perception.recording import PER_STEP
+from perception.sphere import pyramid_rays
 
 CHOSEN = ("learned", "frozen", "once")  # by the eye itself
 GAZES = (*CHOSEN, "random", "fixed", "oracle")
@@ -99,6 +100,9 @@ class Pair:
         self._felt = [k for k in ("joints", "opening", "explored") if k in space.spaces]
         felt, dof = spaces.flatdim(spaces.Dict({k: space[k] for k in self._felt})), spaces.flatdim(space["joints"])
         height = None if self._eye_at is None else float(self._eye_at[2])
+        side = int(space[self._levels[0]].shape[0])  # type: ignore[index]
+        rays = pyramid_rays(tuple(self._inner.fovs), side, self._inner.projection)
+        self._rays = torch.from_numpy(np.nan_to_num(rays)).float().to(self.device)
         self.eye, self.hand = fort.make(
             space.spaces, felt, len(self._turns), self._chunk, dof + 1, size, self._inner.fovs, encoder, seed, height,
             HANDS[hand_net], self._inner.projection,
@@ -129,7 +133,8 @@ class Pair:
         gaze, words = (torch.from_numpy(np.asarray(obs[k], np.float32)).to(self.device) for k in ("gaze", "target"))
         tool = np.zeros((len(gaze), 3)) if self._eye_at is None else self._inner.tool(obs["joints"]) - self._eye_at
         there = torch.from_numpy(tool.astype(np.float32)).to(self.device)
-        return fort.Seen(images, gaze, self.scales.felt(torch.from_numpy(felt).to(self.device)), words, there)
+        felt_units = self.scales.felt(torch.from_numpy(felt).to(self.device))
+        return fort.Seen(images, gaze, felt_units, words, there, sight.points(images, words, self._rays))
 
     def _choose(self, logits: torch.Tensor, seen: fort.Seen, deterministic: bool = False) -> torch.Tensor:
         """The eye's turns, (N,)."""

@@ -36,7 +36,7 @@ def seen(batch: int, length: int, seed: int = 1) -> fort.Seen:
     rng = torch.Generator().manual_seed(seed)
     images = torch.randint(0, 256, (batch, length, len(FOVS), SIDE, SIDE, 3), dtype=torch.uint8, generator=rng)
     numbers = [torch.randn(batch, length, n, generator=rng) for n in (2, FELT, WORDS, 3)]
-    return fort.Seen(images, *numbers)
+    return fort.Seen(images, *numbers, torch.randn(batch, length, len(FOVS), 2, 3, generator=rng))
 
 
 def changed(one: fort.Seen, what: str, step: int) -> fort.Seen:
@@ -175,7 +175,7 @@ def test_networks_of_the_published_size_take_a_step() -> None:
     space = {"eye_0": spaces.Box(0, 255, (side, side, 3), np.uint8), "target": spaces.Box(-1, 1, (WORDS,))}
     eye, hand = fort.make(space, FELT, TURNS, CHUNK, 8, fort.PUBLISHED, FOVS)
     images = torch.zeros(1, len(FOVS), side, side, 3, dtype=torch.uint8)
-    one = fort.Seen(images, *(torch.zeros(1, n) for n in (2, FELT, WORDS, 3)))
+    one = fort.Seen(images, *(torch.zeros(1, n) for n in (2, FELT, WORDS, 3)), torch.zeros(1, len(FOVS), 2, 3))
     logits, worth = eye.step(one, eye.start(1))
     moves = hand(one)
     assert (logits.shape, worth.shape, moves.shape) == ((1, TURNS), (1,), (1, CHUNK, 8))
@@ -191,7 +191,7 @@ def test_a_frozen_transformer_can_be_the_encoder(tmp_path: Path) -> None:
     eye, hand = fort.make(space, FELT, TURNS, CHUNK, 8, TINY, FOVS, encoder=str(folder))
     rng = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (2, 3, 28, 28, 3), dtype=torch.uint8, generator=rng)
-    said = hand(fort.Seen(images, torch.zeros(2, 2), torch.zeros(2, FELT), torch.zeros(2, WORDS), torch.zeros(2, 3)))
+    said = hand(fort.Seen(images, *(torch.zeros(2, n) for n in (2, FELT, WORDS, 3)), torch.zeros(2, 3, 2, 3)))
     assert said.shape == (2, CHUNK, 8)
     said.sum().backward()
     frozen = eye.encoder._frozen[0]  # type: ignore[union-attr,index]
@@ -204,19 +204,6 @@ def test_what_is_refused() -> None:
         fort.Size(width=40, heads=4)
     with pytest.raises(InvalidValueError, match="cut into patches of 4"):
         nets(fort.Size(width=32, heads=2, patch=4))
-
-
-def test_reach_is_where_the_tool_is_beside_the_line_of_sight() -> None:
-    # The tool on the table, 0.5 m ahead of an eye 0.22 m above it, and the eye on the tool: nothing is missing.
-    down = float(np.arctan2(-0.22, 0.5))
-    gaze = torch.tensor([[0.0, down], [0.1, down], [0.0, 0.3]])
-    told = fort.reach(gaze, torch.tensor([[0.5, 0.0, -0.22]]).expand(3, 3), 0.22)
-    there, missing, near, nearest = told.split(3, dim=-1)
-    assert torch.allclose(there, torch.tensor([0.0, down, 0.5]).expand(3, 3), atol=1e-6)
-    assert torch.allclose(missing[:2], torch.tensor([[0.0, 0.0, 0.0], [-0.1, 0.0, 0.0]]), atol=1e-6)
-    assert missing[2].isfinite().all()  # above the horizon, where the line of sight meets no table
-    assert torch.allclose(near, (5 * missing).tanh())
-    assert torch.allclose(nearest, (20 * missing).tanh())
 
 
 @pytest.mark.parametrize("net", [fort.HandNet, Glance])

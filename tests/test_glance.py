@@ -22,7 +22,8 @@ def hand(height: float | None = 0.22) -> Glance:
 
 def seen(batch: int, rng: torch.Generator) -> fort.Seen:
     images = torch.randint(0, 100, (batch, len(FOVS), SIDE, SIDE, 3), dtype=torch.uint8, generator=rng)
-    return fort.Seen(images, *(torch.randn(batch, n, generator=rng) for n in (2, FELT, WORDS, 3)))
+    numbers = [torch.randn(batch, n, generator=rng) for n in (2, FELT, WORDS, 3)]
+    return fort.Seen(images, *numbers, torch.randn(batch, len(FOVS), 2, 3, generator=rng))
 
 
 @pytest.mark.parametrize("what", fort.Seen.__annotations__)
@@ -34,7 +35,7 @@ def test_every_input_counts(what: str) -> None:
     assert net(one).shape == (4, CHUNK, 3)
     assert (net(one) != net(mixed)).any(dim=(1, 2)).all()
     blind = hand(height=None).eval()
-    assert torch.equal(blind(one), blind(mixed)) == (what == "tool")
+    assert torch.equal(blind(one), blind(mixed)) == (what in ("tool", "points"))
 
 
 def test_it_learns_where_a_bright_patch_is() -> None:

@@ -1,0 +1,111 @@
+"""Where the tool, and what the instruction names, lie beside the line of sight: geometry that a hand need not learn.
+
+    p_c = mean over a level's pixels of w_c(pixel) ray(pixel),    w_c = exp(-s min_t ||pixel - t c||^2),  t in [1/2, 1]
+
+for either colour c that the instruction names, in any shade t of it: a spatial soft-argmax (Levine et al. 2016,
+arXiv:1504.00702) whose weights are not learned. The direction of p_c tells where that colour lies to a fraction of a pixel, its
+length how much of the level is so coloured. Gazes are rulers here: from an eye 22 cm above the table, a degree of elevation is
+4 cm at arm's length, and an eye that turns by whole steps is seldom nearer than that to what it looks at.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from perception.text import FIRST_COLOUR, LAST_COLOUR
+
+COLOURS = FIRST_COLOUR, LAST_COLOUR
+# How fast a pixel's weight falls with its squared distance from a colour's shades, of channels in [0, 1], and the darkest of
+# these shades.
+_SHARP = 60.0
+_DARK = 0.5
+# Weight of the line of sight itself, where nothing has the colour: a few of a level's pixels in ten thousand.
+_NOTHING = 3e-4
+# A line of sight that falls by less meets no table within reach, rad.
+_LEVEL = 0.15
+# Numbers of `reach`, and of `beside` for each level.
+REACH, BESIDE = 12, 2 * 12
+
+
+def ahead(gaze: torch.Tensor) -> torch.Tensor:
+    """Unit vectors (..., 3) of azimuths and elevations (..., 2), rad, along the arm's axes."""
+    azimuth, elevation = gaze.unbind(-1)
+    cos = elevation.cos()
+    return torch.stack([cos * azimuth.cos(), cos * azimuth.sin(), elevation.sin()], dim=-1)
+
+
+def points(images: torch.Tensor, words: torch.Tensor, rays: torch.Tensor) -> torch.Tensor:
+    """Where either colour lies in each level, camera frame (x right, y down, z ahead).
+
+    Args:
+        images: (B, L, R, R, 3) bytes.
+        words: (B, W) embeddings of instructions, as of `perception.text`.
+        rays: (L, R, R, 3) of the pixels, camera frame; zero where there is none.
+
+    Returns:
+        (B, L, 2, 3): mean of the weighted rays; 0 for a colour that is not named.
+    """
+    pixels = images.float() / 255
+    out = []
+    for c in COLOURS:
+        colour = ((words[:, c] + 1) / 2)[:, None, None, None]
+        shade = (pixels * colour).sum(-1) / colour.square().sum(-1).clamp(min=1e-6)
+        apart = (pixels - shade.clamp(_DARK, 1)[..., None] * colour).square().sum(-1)
+        weight = (-_SHARP * apart).exp() * words[:, None, None, None, c.stop]
+        out.append(torch.einsum("blrs,lrsx->blx", weight, rays) / rays[0, ..., 0].numel())
+    return torch.stack(out, dim=2)
+
+
+def turned(gaze: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
+    """Azimuths and elevations (..., 2) of vectors (..., 3) in the frame of a camera that looks along a gaze (..., 2), rad."""
+    right, down, forward = points.unbind(-1)
+    azimuth, elevation = gaze.unbind(-1)
+    level = forward * elevation.cos() + down * elevation.sin()
+    up = forward * elevation.sin() - down * elevation.cos()
+    side = torch.atan2(-right, level)
+    return torch.stack([azimuth + side, torch.atan2(up, torch.hypot(right, level))], dim=-1)
+
+
+def reach(gaze: torch.Tensor, tool: torch.Tensor, height: float) -> torch.Tensor:
+    """Where the tool is beside the line of sight: what is missing between the hand and what the eye looks at.
+
+    The tool's azimuth, elevation and level distance from the eye, then the same less those of the point in which the line of
+    sight meets the table, x, and tanh(5 x) and tanh(20 x): centimetres count near that point, decimetres far from it.
+
+    Args:
+        gaze: (..., 2) azimuth and elevation, rad.
+        tool: (..., 3) from the eye, m, along the arm's axes.
+        height: of the eye above the table, m.
+
+    Returns:
+        (..., 12).
+    """
+    azimuth, elevation = gaze.unbind(-1)
+    x, y, z = tool.unbind(-1)
+    away = torch.hypot(x, y)
+    table = height / torch.tan((-elevation).clamp(min=_LEVEL))
+    there = torch.stack([torch.atan2(y, x), torch.atan2(z, away), away], dim=-1)
+    missing = there - torch.stack([azimuth, elevation, table], dim=-1)
+    return torch.cat([there, missing, (5 * missing).tanh(), (20 * missing).tanh()], dim=-1)
+
+
+def beside(gaze: torch.Tensor, points: torch.Tensor, tool: torch.Tensor, height: float) -> torch.Tensor:
+    """Where the tool is beside each of the `points`: what is missing of azimuth, elevation and level distance, as in `reach`.
+
+    Args:
+        gaze: (B, 2) rad.
+        points: (B, L, 2, 3), see `points`.
+        tool: (B, 3) from the eye, m, along the arm's axes.
+        height: of the eye above the table, m.
+
+    Returns:
+        (B, 24 L): for each level and colour the three differences, tanh(5 x) and tanh(20 x), then the point's direction beside
+        the line of sight in the picture (2) and the root of its length; of a colour that is not there, those of the line of
+        sight.
+    """
+    middle = torch.tensor([0.0, 0.0, _NOTHING], device=points.device)
+    found = points + middle
+    gaze, tool = gaze[:, None, None], tool[:, None, None].expand_as(points)
+    missing = reach(turned(gaze, found), tool, height)[..., 3:]
+    length = found.norm(dim=-1, keepdim=True)
+    return torch.cat([missing, found[..., :2] / length, points.norm(dim=-1, keepdim=True).sqrt()], dim=-1).flatten(1)

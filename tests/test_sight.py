@@ -1,0 +1,100 @@
+"""Where the tool and what is asked for lie beside the line of sight."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agents import sight
+from perception.sphere import pyramid_rays
+from perception.text import COLOURS, embed
+
+FOVS, SIDE = (17.3, 62.3), 40
+RAYS = torch.from_numpy(pyramid_rays(FOVS, SIDE)).float()
+GREY = (0.6, 0.6, 0.6)
+angles = st.tuples(st.floats(-3.0, 3.0), st.floats(-1.2, 1.2))
+
+
+def pictures(colour: tuple[float, float, float], row: slice, column: slice) -> torch.Tensor:
+    """A grey level, and one with a rectangle. (1, 2, R, R, 3)."""
+    picture = np.tile(np.array(GREY), (1, 2, SIDE, SIDE, 1))
+    picture[0, 0, row, column] = colour
+    return torch.from_numpy((255 * picture).astype(np.uint8))
+
+
+def test_reach_is_where_the_tool_is_beside_the_line_of_sight() -> None:
+    # The tool on the table, 0.5 m ahead of an eye 0.22 m above it, and the eye on the tool: nothing is missing.
+    down = float(np.arctan2(-0.22, 0.5))
+    gaze = torch.tensor([[0.0, down], [0.1, down], [0.0, 0.3]])
+    told = sight.reach(gaze, torch.tensor([[0.5, 0.0, -0.22]]).expand(3, 3), 0.22)
+    there, missing, near, nearest = told.split(3, dim=-1)
+    assert torch.allclose(there, torch.tensor([0.0, down, 0.5]).expand(3, 3), atol=1e-6)
+    assert torch.allclose(missing[:2], torch.tensor([[0.0, 0.0, 0.0], [-0.1, 0.0, 0.0]]), atol=1e-6)
+    assert missing[2].isfinite().all()  # above the horizon, where the line of sight meets no table
+    assert torch.allclose(near, (5 * missing).tanh())
+    assert torch.allclose(nearest, (20 * missing).tanh())
+
+
+@given(gaze=angles, tilt=st.tuples(st.floats(-0.9, 0.9), st.floats(-0.9, 0.9)))
+def test_a_vector_of_the_camera_is_turned_as_the_camera_is(gaze: tuple[float, float], tilt: tuple[float, float]) -> None:
+    looks = torch.tensor(gaze, dtype=torch.float64)
+    ray = torch.tensor([*tilt, 1.0], dtype=torch.float64)
+    right = torch.stack([looks[0].sin(), -looks[0].cos(), looks.new_zeros(())])
+    forward = sight.ahead(looks)
+    down = torch.linalg.cross(forward, right)
+    world = ray[0] * right + ray[1] * down + ray[2] * forward
+    assert torch.allclose(sight.ahead(sight.turned(looks, ray)), world / world.norm(), atol=1e-9)
+
+
+@pytest.mark.parametrize("shade", [1.0, 0.75, 0.55])
+@pytest.mark.parametrize("name", ["red", "cyan", "orange", "blue", "yellow"])
+def test_the_named_colour_is_found_in_any_shade_to_a_fraction_of_a_pixel(name: str, shade: float) -> None:
+    r, g, b = COLOURS[name]
+    row, column = slice(8, 13), slice(20, 31)
+    words = torch.from_numpy(embed([f"touch the {name} thing"]))
+    found = sight.points(pictures((shade * r, shade * g, shade * b), row, column), words, RAYS)
+    there = RAYS[0, row, column].mean(dim=(0, 1))
+    away = sight.turned(torch.zeros(2), found[0, 0, 0]) - sight.turned(torch.zeros(2), there)
+    assert float(torch.rad2deg(away.abs()).max()) < 0.25 * FOVS[0] / SIDE
+    assert float(found[0, 0, 0].norm()) == pytest.approx(55 / SIDE**2, rel=0.1)
+    assert float(found[0, 1, 0].norm()) < 0.05 * 55 / SIDE**2  # a level without it
+    assert not found[0, :, 1].any()  # no second colour was named
+
+
+def test_the_colours_of_two_things_are_told_apart() -> None:
+    picture = pictures(COLOURS["cyan"], slice(5, 10), slice(5, 10))
+    picture[0, 0, 25:30, 30:35] = torch.from_numpy((255 * np.array(COLOURS["orange"])).astype(np.uint8))
+    found = sight.points(picture, torch.from_numpy(embed(["put the cyan towel into the orange bucket"])), RAYS)[0, 0]
+    towel, bucket = RAYS[0, 7, 7], RAYS[0, 27, 32]
+    for point, there in zip(found, (towel, bucket), strict=True):
+        assert torch.allclose(point[:2] / point[2], there[:2] / there[2], atol=2e-3)
+
+
+def test_beside_is_the_reach_from_a_gaze_that_would_look_at_it() -> None:
+    """Whatever the gaze is off by, what is missing between the tool and the thing stays the same."""
+    words, down = torch.from_numpy(embed(["touch the red thing"])), -0.35
+    thing = torch.tensor([0.1, down])
+    tool = torch.tensor([[0.5, 0.1, -0.2]])
+    told = []
+    for off in (torch.zeros(2), torch.tensor([0.03, -0.02]), torch.tensor([-0.05, 0.04])):
+        gaze = (thing + off)[None]
+        apart = RAYS[0] / RAYS[0].norm(dim=-1, keepdim=True)
+        towards = sight.turned(gaze, apart.flatten(0, 1)) - thing
+        near = (towards.norm(dim=-1) < 0.02).reshape(SIDE, SIDE)
+        picture = pictures(GREY, slice(0), slice(0))
+        picture[0, 0][near] = torch.tensor([229, 0, 0], dtype=torch.uint8)
+        points = sight.points(picture, words, RAYS)
+        told.append(sight.beside(gaze, points, tool, 0.22)[0, :3])
+    wanted = sight.reach(thing[None], tool, 0.22)[0, 3:6]
+    for one in told:
+        assert torch.allclose(one, wanted, atol=0.01)
+
+
+def test_where_nothing_has_the_colour_the_line_of_sight_stands_for_it() -> None:
+    gaze, tool = torch.tensor([[0.2, -0.3]]), torch.tensor([[0.4, 0.1, -0.1]])
+    told = sight.beside(gaze, torch.zeros(1, 2, 2, 3), tool, 0.22).reshape(2, 2, 12)
+    assert torch.allclose(told[..., :9], sight.reach(gaze, tool, 0.22)[0, 3:].expand(2, 2, 9), atol=1e-6)
+    assert not told[..., 9:].any()
