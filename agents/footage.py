@@ -10,7 +10,8 @@ Every way acts from the same starts.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from gymnasium.vector import VectorEnv
@@ -55,7 +56,17 @@ class Stopping:
         self._moments, self._step = np.zeros(0, int), 0
 
 
-def shoot(env: VectorEnv, view: str, seeds: Sequence[int], every: int = 2, seed: int = 0) -> dict[str, Footage]:  # type: ignore[type-arg]
+Read = Callable[[Mapping[str, NDArray[Any]], int], Any]  # what a reward reads of the state in T frames, and of which video
+
+
+def shoot(
+    env: VectorEnv,
+    view: str,
+    seeds: Sequence[int],
+    every: int = 2,
+    seed: int = 0,
+    read: Read | None = None,  # type: ignore[type-arg]
+) -> dict[str, Footage]:
     """Videos of all ways of acting, from the same starts.
 
     Args:
@@ -64,6 +75,7 @@ def shoot(env: VectorEnv, view: str, seeds: Sequence[int], every: int = 2, seed:
         seeds: of the episodes.
         every: every how manieth frame is kept.
         seed: of noise and moments.
+        read: what the reward reads, where that is not pictures.
 
     Returns:
         Name -> footage; true progress is what the task tells as "progress", else its reward for the step to a frame.
@@ -75,16 +87,18 @@ def shoot(env: VectorEnv, view: str, seeds: Sequence[int], every: int = 2, seed:
         "stopped": Stopping(env, length // 3, seed),
         "random": RandomPolicy(env.single_action_space, seed),  # type: ignore[arg-type]
     }
-    return {name: _filmed(env, actor, view, seeds, every) for name, actor in actors.items()}
+    return {name: _filmed(env, actor, view, seeds, every, read) for name, actor in actors.items()}
 
 
-def _filmed(env: VectorEnv, actor: Policy, view: str, seeds: Sequence[int], every: int) -> Footage:  # type: ignore[type-arg]
+def _filmed(env: VectorEnv, actor: Policy, view: str, seeds: Sequence[int], every: int, read: Read | None) -> Footage:  # type: ignore[type-arg]
     episodes = rollout(env, actor, list(seeds), deterministic=False, record=Record(snapshots=False, images=True))
-    frames, progress, after = [], [], round(AFTER / control_dt(env))
-    for episode in episodes:
+    frames, progress, inputs, after = [], [], [], round(AFTER / control_dt(env))
+    for number, episode in enumerate(episodes):
         paid = np.concatenate([episode.reward[:1], episode.reward])
         true = np.asarray(episode.state.get("progress", paid), np.float64)
         chosen = rows(episode, every, after)
         frames.append(episode.obs[view][chosen])
         progress.append(true[chosen])
-    return Footage(frames, progress, np.array([episode.succeeded for episode in episodes]))
+        if read:
+            inputs.append(read({key: value[chosen] for key, value in episode.state.items()}, number))
+    return Footage(frames, progress, np.array([episode.succeeded for episode in episodes]), inputs)

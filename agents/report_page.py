@@ -5,13 +5,13 @@ from __future__ import annotations
 import base64
 import html
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from rewards.base import FrameReward
-from rewards.card import Footage, is_blind
+from rewards.card import Footage, Worth, is_blind
 from rewards.transforms import scored
 
 # Pictures of a strip, their side in pixels, and how large a plot is.
@@ -26,14 +26,15 @@ GROUPS = (
      ("success_", "calibration_")),
     ("Choice", "How often the best by reward, of one video of each way of acting, succeeded.", ("best_of_n",)),
     ("Distance", "From true progress: 0 is the same but for shaping and scale, 0.71 unrelated, 1 opposite.", ("epic",)),
-    ("Blind control", "Order and success where nothing is to be seen. As good as with sight means that it does not look.",
+    ("Blind control", "Order and success where nothing is to be seen, or of who was taught without seeing. As good as with "
+     "sight means that it does not look.",
      ("blind_",)),
     ("Changed pictures", "Order by true progress in dimmer light, from a moved camera, with another texture.",
      ("light_", "camera_", "texture_")),
 )  # fmt: skip
 
 
-def page(name: str, reward: FrameReward, footage: Mapping[str, Footage], found: Mapping[str, float], each: int = 2) -> str:
+def page(name: str, reward: Worth, footage: Mapping[str, Footage], found: Mapping[str, float], each: int = 2) -> str:
     """One HTML page without anything beside it.
 
     Args:
@@ -43,7 +44,7 @@ def page(name: str, reward: FrameReward, footage: Mapping[str, Footage], found: 
         found: what that returned.
         each: videos of each way of acting.
     """
-    told = {kind: [scored(reward, video) for video in one.frames] for kind, one in footage.items()}
+    told = {kind: [scored(reward, video) for video in one.read] for kind, one in footage.items()}
     said_range = _range([values for one in told.values() for values in one])
     true_range = _range([values for one in footage.values() for values in one.progress])
     warning = "<p class=warn>It does as well where nothing is to be seen: it does not look.</p>" if is_blind(found) else ""
@@ -51,11 +52,12 @@ def page(name: str, reward: FrameReward, footage: Mapping[str, Footage], found: 
     for kind, one in footage.items():
         share = f"{int(np.sum(one.success))} of {len(one.success)} videos succeeded"
         parts.append(f"<h2>{html.escape(kind)} <small>{share}</small></h2>")
-        for video, said, true, done in list(zip(one.frames, told[kind], one.progress, one.success, strict=True))[:each]:
+        shown = zip(one.frames, one.read, told[kind], one.progress, one.success, strict=True)
+        for video, read, said, true, done in list(shown)[:each]:
             axes = _axis(said_range, "said") + _axis(true_range, "true")
             curves = _curve(true, true_range, "true") + _curve(said, said_range, "said")
             words = f"{'succeeded' if done else 'did not succeed'}; reward {said.min():.2f} to {said.max():.2f}"
-            parts += [_strip(video), _plot(axes + curves, words, len(said), steps_of(reward, video))]
+            parts += [_strip(video), _plot(axes + curves, words, len(said), steps_of(reward, read))]
     title, told_of = html.escape(name), _TOLD + (_CUTS if hasattr(reward, "step_scores") else "")
     return (
         f'<!doctype html>\n<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">\n'
@@ -80,7 +82,7 @@ def _figure(key: str, value: float) -> str:
     return f"<div>{html.escape(key)} <b>{value:.3f}</b></div>"
 
 
-def steps_of(reward: FrameReward, video: NDArray[np.uint8]) -> NDArray[np.intp]:
+def steps_of(reward: Worth, video: Any) -> NDArray[np.intp]:
     """Frames at which another step becomes the likeliest; none for a reward that knows no steps."""
     scores = getattr(reward, "step_scores", None)
     return np.zeros(0, np.intp) if scores is None else np.flatnonzero(np.diff(np.asarray(scores(video)).argmax(axis=1))) + 1

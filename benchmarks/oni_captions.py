@@ -16,6 +16,7 @@ from functools import cache
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from envs.task import State
 from envs.tasks.arm.place import CUBE
@@ -41,8 +42,13 @@ def captions(batch: Transition) -> list[str]:
     return described(batch.state)
 
 
-def described(state: State) -> list[str]:
-    """Captions of N states."""
+def described(state: State, who: NDArray[np.intp] | None = None) -> list[str]:
+    """Captions of N states.
+
+    Args:
+        state: of N simulations, or of one at N times.
+        who: describes each, (N,); everyone their own simulation by default.
+    """
     cube, held = state["cube"], state["held"]
     from_, to = np.where(held[:, None], cube, state["tool"]), np.where(held[:, None], state["goal"], cube)
     away = np.linalg.norm(from_ - to, axis=1)
@@ -52,8 +58,8 @@ def described(state: State) -> list[str]:
     higher, shut = (from_ - to)[:, 2] > RAISED, state["opening"][:, 0] < SHUT
     raised = cube[:, 2] > CUBE + RAISED
     where = np.where(state["over"], np.where(cube[:, 2] - state["goal"][:, 2] < 0.015, 3, 2), raised)
-    who, posed = np.arange(len(held)) % len(OPENINGS), np.where(held, higher, shut)
-    told = np.stack([who, held, near, side, posed, where], axis=1).astype(int)
+    posed, who = np.where(held, higher, shut), np.arange(len(held)) if who is None else who
+    told = np.stack([who % len(OPENINGS), held, near, side, posed, where], axis=1).astype(int)
     return [_sentences(*row) for row in told.tolist()]
 
 

@@ -152,11 +152,11 @@ class Training:
     rounds: int = 11
     round: int = 2048
 
-    def env(self, sims: int, reward: WeightedSum | None = None) -> Any:
-        """The task, cube and block where they always stand, undrawn."""
+    def env(self, sims: int, reward: WeightedSum | None = None, observe: tuple[str, ...] = ()) -> Any:
+        """The task, cube and block where they always stand; drawn where something is observed."""
         mode = "same_step" if reward else "disabled"
-        told = {"observe": (), "num_threads": 1, "max_episode_steps": self.length, "autoreset_mode": mode, "reward": reward}
-        return BatchEnv(Low(spread=0.0, posture=NEARBY), sims, **told)
+        told = {"observe": observe, "num_threads": 1, "max_episode_steps": self.length, "reward": reward}
+        return BatchEnv(Low(spread=0.0, posture=NEARBY), sims, autoreset_mode=mode, **told)
 
     def learner(self, reward: WeightedSum, seed: int) -> SB3Learner:
         """PPO, paid by a reward."""
@@ -166,19 +166,20 @@ class Training:
             policy={"net_arch": [64, 64], "log_std_init": -0.5},
         )  # fmt: skip
 
-    def trained(self, name: str, seed: int) -> tuple[dict[str, float], dict[str, list[float]]]:
-        """Figures and curve of one training."""
+    def trained(self, name: str, seed: int) -> tuple[dict[str, float], dict[str, list[float]], IntrinsicReward | None]:
+        """Figures and curve of one training, and what its design has learned by then."""
         sparse = Placed(Low())
         judge = CaptionJudge(seed)
         with asked(name, judge) as annotator:
-            learner = self.learner(paid(name, seed, sparse, annotator, self.opinion), seed)
+            design = designed(name, seed)
+            learner = self.learner(paid(design, seed, sparse, annotator, self.opinion), seed)
             try:
                 curve = self.curve(learner, sparse)
                 found = self.judged(learner, seed)
             finally:
                 learner.model.get_env().close()
         told = judge.heard(list(unpack_labels(annotator.state_dict()))) if annotator else {}
-        return found | {"first_placed": float(sparse.first or learner.steps)} | told, curve
+        return found | {"first_placed": float(sparse.first or learner.steps)} | told, curve, design
 
     def curve(self, learner: SB3Learner, sparse: Placed) -> dict[str, Any]:
         """Train; the shares of episodes that came to each stage, piece by piece."""
@@ -214,7 +215,7 @@ class Training:
         paid by it, for who is paid by something else does something else, which takes the simulator another time.
         """
         with asked(name, CaptionJudge(seed, latency=SLOW), batch_size=5) as annotator:
-            learners = [self.learner(paid(name, seed, Placed(Low()), a, 0.0), seed) for a in (None, annotator)]
+            learners = [self.learner(paid(designed(name, seed), seed, Placed(Low()), a, 0.0), seed) for a in (None, annotator)]
             try:
                 rounds = [in_turn(learners, self.round, number % 2) for number in range(self.rounds + 1)]
             finally:
@@ -242,12 +243,19 @@ def asked(name: str, judge: CaptionJudge, **options: Any) -> AbstractContextMana
     return AsyncAnnotator(judge.prefer if name == "oni/ranking" else judge.label, **options)
 
 
-def paid(name: str, seed: int, sparse: Placed, annotator: AsyncAnnotator | None, weight: float) -> WeightedSum:
-    """The sparse reward, and beside it what a design makes of opinions."""
+def designed(name: str, seed: int) -> IntrinsicReward | None:
+    """A row's way of turning labels into rewards, untaught; None for the sparse reward alone."""
     design = DESIGNS[name]
-    if not design:
+    return design(seed) if design else None
+
+
+def paid(
+    design: IntrinsicReward | None, seed: int, sparse: Placed, annotator: AsyncAnnotator | None, weight: float
+) -> WeightedSum:
+    """The sparse reward, and beside it what a design makes of opinions."""
+    if design is None:
         return WeightedSum({"placed": sparse})
-    opinion = CaptionReward(captions, design(seed), annotator, seed=seed)
+    opinion = CaptionReward(captions, design, annotator, seed=seed)
     return WeightedSum({"placed": sparse, "opinion": opinion}, {"opinion": weight})
 
 
@@ -266,7 +274,7 @@ def cell(folder: Path, name: str, seed: int, training: Training) -> dict[str, fl
     def make() -> dict[str, float]:
         if name == "oni/learner":
             return training.speeds(seed)
-        found, curve = training.trained(name, seed)
+        found, curve, _ = training.trained(name, seed)
         write_json(folder / name / f"curve-{seed}.json", curve)
         return found
 

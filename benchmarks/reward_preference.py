@@ -288,7 +288,7 @@ def by_preference(judge: Asked, seed: int, size: Size) -> dict[str, Any]:
         model.learn(size.steps, reset_num_timesteps=False)
         curve.append(judged(model, JUDGED, seed))
     venv.close()
-    return {"curve": curve, "measures": answers.measures()}
+    return {"curve": curve, "measures": answers.measures(), "model": liked.model}
 
 
 def asked(name: str, seed: int, size: Size) -> Sight | Scripted:

@@ -72,7 +72,8 @@ SIMILAR, OPEN, SHUT = "door/similarity", "The door is wide open.", "The door is 
 OTHERS = (
     "metaworld/upr", "metaworld/goal_distance", "metaworld/upr_drawer", "preference/tiny_vlm", "preference/scripted",
     "preference/blind", "hack/undefended", "hack/clipped", "hack/defended", "oni/retrieval", "oni/retrieval_zero",
-    "oni/novelty", "oni/classifier", "oni/ranking", "oni/sparse", "oni/learner",
+    "oni/novelty", "oni/classifier", "oni/ranking", "oni/sparse", "oni/learner", "preference/tiny_vlm/card",
+    "preference/scripted/card", "oni/retrieval/card", "oni/classifier/card", "oni/ranking/card",
 )  # fmt: skip
 PANDA, PERSON = "panda", "human_arm"
 VIDEOS, HELD_OUT, FIRST_EPISODE = 11, 20, 1_000_000
@@ -258,8 +259,9 @@ def publish(folder: Path, argv: Sequence[str] | None, place: Path = ARCHIVE / "r
     pages = results.FOLDER.parent / "rewards"
     pages.mkdir(exist_ok=True)
     for name in dict.fromkeys(row.name for row in rows):
-        if (folder / name / "report.html").is_file():
-            (pages / f"{name.replace('/', '_')}.html").write_text((folder / name / "report.html").read_text())
+        report = folder / name / "report.html"
+        if report.is_file():
+            (pages / f"{name.removesuffix('/card').replace('/', '_')}.html").write_text(report.read_text())
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,6 +1,8 @@
-"""The report card of a reward of pictures: how far it orders, judges, and holds when the pictures change.
+"""The report card of a reward: how far it orders, judges, and holds when the pictures change.
 
 It reads videos of several ways of acting beside what was true in them. Truth is a yardstick here, never an input of the reward.
+A reward that reads something else than pictures, such as what a judge of pictures taught it about distances, or captions, has a
+card too: footage then holds what it reads of each frame.
 """
 
 from __future__ import annotations
@@ -14,7 +16,6 @@ from numpy.typing import NDArray
 
 from assets.errors import InvalidValueError
 from rewards import measures
-from rewards.base import FrameReward
 from rewards.transforms import scored
 
 Video = NDArray[np.uint8]
@@ -31,17 +32,27 @@ class Footage:
         frames: a video (T_i, H, W, 3) for each episode.
         progress: (T_i,) true progress in each frame, in any unit, more is better.
         success: (N,) whether the task was done.
+        inputs: what the reward reads of each video, T_i entries each, where that is not its frames.
     """
 
     frames: Sequence[Video]
     progress: Sequence[NDArray[np.float64]]
     success: NDArray[np.bool_]
+    inputs: Sequence[Any] = ()
+
+    @property
+    def read(self) -> Sequence[Any]:
+        """What the reward reads."""
+        return self.inputs or self.frames
 
     def __post_init__(self) -> None:
         if not len(self.frames) == len(self.progress) == len(self.success) > 0:
             raise InvalidValueError(
                 f"footage needs as many videos as truths, got {len(self.frames)}, {len(self.progress)}, {len(self.success)}"
             )
+        lengths, read = [len(video) for video in self.frames], [len(one) for one in self.read]
+        if lengths != read:
+            raise InvalidValueError(f"inputs must have an entry for each frame, {lengths} for each video, got {read}")
 
 
 def blind(frames: Video) -> Video:
@@ -69,34 +80,48 @@ def speckled(frames: Video) -> Video:
 CHANGES: dict[str, Callable[[Video], Video]] = {"light": dimmed, "camera": shifted, "texture": speckled}
 
 
-def card(reward: FrameReward, footage: Mapping[str, Footage], rng: np.random.Generator) -> dict[str, float]:
+# What T frames are worth, (T,): of pictures a `rewards.base.FrameReward`, of inputs the like of it.
+Worth = Callable[[Any], NDArray[np.float32]]
+
+
+def card(
+    reward: Worth, footage: Mapping[str, Footage], rng: np.random.Generator, control: Worth | None = None
+) -> dict[str, float]:
     """Everything measured of a reward.
 
     "voc" is of the expert's videos; "kendall_tau" with true progress, of the expert's and, with their names behind, of the
     others'. "success_auroc" is by the mean reward of the last frames, "_max" by the largest. "calibration_error" is of that
     mean, stretched over [0, 1], as a probability of success. "epic" is the distance to true progress as a reward of frames.
     "best_of_n" is the success of the best by their ends, one of each way of acting, beside "best_of_n_random" and
-    "best_of_n_oracle". "blind_" is the same of videos in which nothing is to be seen. "light_", "camera_" and
-    "texture_kendall_tau" are of changed videos, which the reward never met.
+    "best_of_n_oracle". "blind_" is the same of videos in which nothing is to be seen, or of the `control`. "light_", "camera_"
+    and "texture_kendall_tau" are of changed videos, which the reward never met; only rewards of pictures have them.
 
     Args:
-        reward: of pictures.
+        reward: of pictures, or of the `inputs` of the footage.
         footage: name of a way of acting -> its videos; "expert" is needed.
         rng: for the expectations of EPIC.
+        control: what a reward of `inputs` is where it, or whoever taught it, saw nothing.
 
     Raises:
-        InvalidValueError: no "expert", a single outcome throughout, or rewards that are not finite.
+        InvalidValueError: no "expert", a single outcome throughout, rewards that are not finite, a `control` of a reward of
+            pictures, or none of another.
     """
     if EXPERT not in footage:
         raise InvalidValueError(f"a report card needs footage called {EXPERT!r}, got {', '.join(footage)}")
-    told = {name: [scored(reward, video) for video in one.frames] for name, one in footage.items()}
+    of_pictures = not any(one.inputs for one in footage.values())
+    if of_pictures == (control is not None):
+        raise InvalidValueError("a reward of inputs needs a control, one of pictures is its own: it is shown grey ones")
+    told = {name: [scored(reward, one) for one in way.read] for name, way in footage.items()}
     found = _measured(told, footage) | _distance(told, footage, rng) | _chosen(told, footage)
-    unseen = {name: [scored(reward, blind(video)) for video in one.frames] for name, one in footage.items()}
+    if control is None:
+        unseen = {name: [scored(reward, blind(video)) for video in way.frames] for name, way in footage.items()}
+    else:
+        unseen = {name: [scored(control, one) for one in way.read] for name, way in footage.items()}
     found |= {
         f"blind_{key}": value for key, value in _measured(unseen, footage).items() if key in ("kendall_tau", "success_auroc")
     }
     expert = footage[EXPERT]
-    for name, change in CHANGES.items():
+    for name, change in CHANGES.items() if of_pictures else ():
         changed = [scored(reward, change(video)) for video in expert.frames]
         found[f"{name}_kendall_tau"] = _taus(changed, expert)
     return found

@@ -80,8 +80,34 @@ def test_changed_videos_keep_their_form() -> None:
     assert np.ptp(blind(video)) == 0
 
 
+TOLD = {
+    name: Footage(way.frames, way.progress, way.success, [["far", "near"] * (len(p) // 2) for p in way.progress])
+    for name, way in FOOTAGE.items()
+}
+
+
+def test_a_reward_of_something_else_than_pictures_has_a_control_of_its_own() -> None:
+    """Truths are read instead of seen, and the control reads them backwards."""
+    read = {name: Footage(way.frames, way.progress, way.success, way.progress) for name, way in FOOTAGE.items()}
+    found = card(lambda truth: truth.astype(np.float32), read, np.random.default_rng(0), lambda truth: -truth)
+    assert found["kendall_tau"] == pytest.approx(1)
+    assert found["blind_kendall_tau"] == pytest.approx(-1)
+    assert not any(key.startswith(("light_", "camera_", "texture_")) for key in found)
+    nothing = card(
+        lambda told: np.array([word == "near" for word in told], np.float32), TOLD, np.random.default_rng(0),
+        lambda told: np.zeros(len(told), np.float32),
+    )  # fmt: skip
+    assert nothing["blind_success_auroc"] == 0.5
+
+
 def test_what_is_refused() -> None:
     rng = np.random.default_rng(0)
+    with pytest.raises(InvalidValueError, match="needs a control"):
+        card(bright, TOLD, rng)
+    with pytest.raises(InvalidValueError, match="needs a control"):
+        card(bright, FOOTAGE, rng, bright)
+    with pytest.raises(InvalidValueError, match="an entry for each frame"):
+        Footage(FOOTAGE["expert"].frames, FOOTAGE["expert"].progress, FOOTAGE["expert"].success, [["far"]] * 3)
     with pytest.raises(InvalidValueError, match="'expert'"):
         card(bright, {"clumsy": FOOTAGE["clumsy"]}, rng)
     with pytest.raises(InvalidValueError, match=r"\(20,\)"):

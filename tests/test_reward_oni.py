@@ -159,10 +159,11 @@ def test_cells_are_made_once_and_gathered(tmp_path: Path) -> None:
 def test_all_trainings_are_equal_but_for_the_reward() -> None:
     for name in reward_oni.DESIGNS:
         sparse = Placed(Low())
-        reward = reward_oni.paid(name, 0, sparse, None, 0.2)
+        reward = reward_oni.paid(reward_oni.designed(name, 0), 0, sparse, None, 0.2)
         assert reward.weights == ({"placed": 1.0} if name == "oni/sparse" else {"placed": 1.0, "opinion": 0.2})
     first, second = (
-        TINY.learner(reward_oni.paid(name, 0, Placed(Low()), None, 0.2), 0) for name in ("oni/sparse", "oni/ranking")
+        TINY.learner(reward_oni.paid(reward_oni.designed(name, 0), 0, Placed(Low()), None, 0.2), 0)
+        for name in ("oni/sparse", "oni/ranking")
     )
     before = [dict(learner.model.policy.named_parameters()) for learner in (first, second)]
     assert all((before[0][key] == before[1][key]).all() for key in before[0])
