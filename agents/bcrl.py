@@ -37,6 +37,8 @@ from assets.errors import InvalidValueError, UnknownNameError
 from rewards.chunks import GRIP, RADIAN, grip_error, joint_reward, path_reward, pose_reward
 
 REWARDS = ("path", "se3", "joint", "env")
+# Rows within which an arm that strayed is to be back on its path: a third of a second.
+BACK = 10
 # What each reward reads of the recordings, and what to do about a column that they lack.
 _READ = {"path": ("tool",), "se3": ("tool", "tool_axes"), "joint": (), "env": ()}
 _REMEDIES = {
@@ -94,7 +96,7 @@ class BCRLLearner(Pair):
         seed: of the initial weights and of everything drawn here.
         device: "auto", "cpu", "cuda".
         threads: torch threads on the CPU; 0 leaves torch's choice.
-        size, encoder, hand_net, chunk, wait, eye_at: see `Pair`.
+        size, encoder, hand_net, chunk, averaged, wait, eye_at: see `Pair`.
         gaze: see `Pair`; all but "learned" leave the eye unlearned.
         reward: "path", "se3" (the tool's poses) and "joint" of the hand's predictions, see `rewards.chunks`, or "env".
         radian: what a radian of the tool costs in "se3", m.
@@ -129,6 +131,10 @@ class BCRLLearner(Pair):
             is for anyone. The world goes on whatever is looked at, so no turn gains or loses by it.
         augment: share of episodes whose pictures are changed.
         dropout: of what the arm feels, while the hand learns.
+        stray: deviation, rad, of each joint in half of the hand's lessons from where the arm was: what is felt is changed, and
+            what is wanted leads back onto the path within `BACK` rows. Demonstrations hardly ever stray, and a hand which
+            knows nothing else takes no notice of where it is beside the thing (noise as in DART, Laskey et al. 2017,
+            arXiv:1703.09327, but without filming it).
         half: the hand learns in bfloat16 where that is safe. The eye stays in float32: it acts step by step and learns from
             whole episodes, no kernel promises to round both alike, and in bfloat16 the first ratio of an update would show it.
         eye_from: steps before which the eye keeps to what it began with and only its critic learns: a hand that knows nothing
@@ -150,8 +156,9 @@ class BCRLLearner(Pair):
         total_steps: int = 0, gamma: float = 0.9, lam: float = 0.9, clip: float = 0.2, value_weight: float = 0.5,
         imitate: float = 0.0, greedy: float = 0.0, entropy: float = 0.01, final_entropy: float = 0.003, epochs: int = 4,
         minibatches: int = 4, hand_epochs: int | None = None, hand_batch: int = 64, target_kl: float = 0.02,
-        reward_scale: float = 3.0, blind: float = 0.0, augment: float = 0.5, dropout: float = 0.1, half: bool = False,
-        wait: int = 30, eye_from: int = 0, eye_at: Sequence[float] | None = None, radian: float = RADIAN,
+        reward_scale: float = 3.0, blind: float = 0.0, augment: float = 0.5, dropout: float = 0.1, stray: float = 0.0,
+        half: bool = False,
+        averaged: int = 7, wait: int = 30, eye_from: int = 0, eye_at: Sequence[float] | None = None, radian: float = RADIAN,
         grip: float | None = None,
     ) -> None:  # fmt: skip
         if reward not in REWARDS:
@@ -160,8 +167,8 @@ class BCRLLearner(Pair):
             raise InvalidValueError(f"reward={reward!r} is about the hand's predictions: it needs hand=true")
         if reward == "env" and grip:
             raise InvalidValueError(f"grip is about the hand's predictions: it needs another reward than 'env', got {grip}")
-        if min(radian, grip or 0) < 0:
-            raise InvalidValueError(f"radian and grip must be >= 0, got {radian} and {grip}")
+        if min(radian, grip or 0, stray) < 0:
+            raise InvalidValueError(f"radian, grip and stray must be >= 0, got {radian}, {grip} and {stray}")
         own_epochs = epochs if hand_epochs is None else hand_epochs
         _at_least(hand_batch=(hand_batch, 1), epochs=(epochs, 1), hand_epochs=(own_epochs, 1))
         if not 0 <= greedy < 1:
@@ -173,7 +180,7 @@ class BCRLLearner(Pair):
         if not 1 <= minibatches <= env.num_envs:
             raise InvalidValueError(f"minibatches must be in [1, {env.num_envs}], got {minibatches}")
         self._group = Group.here()  # first, for it says which GPU is meant
-        super().__init__(env, seed, device, threads, size, encoder, gaze, hand, hand_net, chunk, wait, eye_at)
+        super().__init__(env, seed, device, threads, size, encoder, gaze, hand, hand_net, chunk, averaged, wait, eye_at)
         self._env, self._reward, self._radian = env, reward, radian
         self._grip = grip if grip is not None else GRIP * (reward == "joint")
         self._check_columns()
@@ -193,7 +200,7 @@ class BCRLLearner(Pair):
         self._target_kl, self._scale = target_kl, reward_scale
         self._blind = blind
         self._imitate, self._greedy = imitate, round(greedy * env.num_envs)
-        self._half, self._dropout, self._eye_from = half, dropout, eye_from
+        self._half, self._dropout, self._stray, self._eye_from = half, dropout, stray, eye_from
         own = seed * 1000 + self._group.rank  # each process draws its own
         self._rng = torch.Generator().manual_seed(own)
         env.reset(seed=own)
@@ -377,7 +384,9 @@ class BCRLLearner(Pair):
         self.hand.train()
         length = rollout.valid.shape[1]
         at = steps // length, steps % length
-        seen, valid = rollout.seen[at], rollout.valid[at]
+        seen, wanted, valid = rollout.seen[at], rollout.wanted[at], rollout.valid[at]
+        if self._stray:
+            self._lead_astray(seen, wanted)
         if self._blind:
             shut = torch.rand(len(steps), generator=self._rng).to(self.device) < self._blind
             dark = seen[shut].unseen()
@@ -386,9 +395,22 @@ class BCRLLearner(Pair):
         seen.felt = seen.felt * kept / (1 - self._dropout)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self._half):
             said = self.hand(seen)
-        loss = (said.float() - rollout.wanted[at]).abs().mean(dim=-1)[valid].mean()
+        loss = (said.float() - wanted).abs().mean(dim=-1)[valid].mean()
         self._apply("hand", loss)
         return {"train/hand_loss": loss.item()}
+
+    def _lead_astray(self, seen: fort.Seen, wanted: torch.Tensor) -> None:
+        """Half of the lessons (B,) as if the arm stood beside its path, in place; what is wanted leads back onto it."""
+        dof = wanted.shape[-1] - 1
+        strays = torch.rand(len(wanted), 1, generator=self._rng) < 0.5
+        off = (self._stray * torch.randn(len(wanted), dof, generator=self._rng) * strays).to(self.device)
+        seen.felt[:, :dof] += off / self.scales.std[:dof]
+        if self._eye_at is not None:
+            joints = seen.felt[:, :dof] * self.scales.std[:dof] + self.scales.mean[:dof]
+            tool = self._inner.tool(joints.double().cpu().numpy()) - self._eye_at
+            seen.tool[:] = torch.from_numpy(tool.astype(np.float32))
+        back = (torch.arange(wanted.shape[1], device=self.device) / BACK).clamp(max=1)
+        wanted[..., :dof] -= self.scales.unit(off)[:, None] * back[:, None]
 
     def _apply(self, name: str, loss: torch.Tensor, part: nn.Module | None = None) -> None:
         """One step of a network, or of a part of it alone, down a loss."""

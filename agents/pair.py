@@ -58,6 +58,8 @@ class Pair:
         hand: whether there is a hand.
         hand_net: "joints", EyeRobot's, a token for each of its moves; or "glance", `agents.glance`, for few demonstrations.
         chunk: rows of the arm's next moves.
+        averaged: how many of the last predictions of a step are averaged when acting (ACT's temporal ensembling). EyeRobot
+            takes all of them; a hand that lives by what was seen in a whole second swings about a thing that has moved.
         wait: steps at an episode's beginning in which the arm stands still when acting, so that the eye can search as it does
             in the recordings' pause.
         eye_at: where the eye stands above the table, (x, y, z) m along the axes of the arm's foot. With it the hand knows where
@@ -70,19 +72,22 @@ class Pair:
     def __init__(
         self, env: VectorEnv[Any, Any, Any], seed: int = 0, device: str = "auto", threads: int = 0,
         size: str | Mapping[str, Any] = "small", encoder: str = "patches", gaze: str = "learned", hand: bool = True,
-        hand_net: str = "joints", chunk: int = 30, wait: int = 30, eye_at: Sequence[float] | None = None,
+        hand_net: str = "joints", chunk: int = 30, averaged: int = 7, wait: int = 30, eye_at: Sequence[float] | None = None,
     ) -> None:  # fmt: skip
         for name, value, known in (("gaze", gaze, GAZES), ("hand_net", hand_net, HANDS)):
             if value not in known:
                 raise UnknownNameError(name, value, known)
         if wait < 0:
             raise InvalidValueError(f"wait must be >= 0, got {wait}")
+        if averaged < 1:
+            raise InvalidValueError(f"averaged must be >= 1 prediction, got {averaged}")
         inner: Any = env.unwrapped
         if getattr(inner, "turns", None) is None:
             raise InvalidValueError("BC-RL needs an EyeReplay environment with actions=directions_9 or directions_25")
         self._inner = inner
         self.device = place(device, threads)
         self._gaze, self._with_hand, self._chunk, self._wait = gaze, hand, chunk, wait
+        self._averaged = min(averaged, len(range(AHEAD, chunk, PER_STEP)))
         self._turns = torch.from_numpy(inner.turns).to(self.device)
         self._eye_at = None if eye_at is None else np.asarray(eye_at, np.float64)
         if self._eye_at is not None and (self._eye_at.shape != (3,) or not self._eye_at[2] > 0):
@@ -184,7 +189,7 @@ class Pair:
         """
         count = len(obs["gaze"])
         if self._acting is None or self._acting.count != count:
-            self._acting = _Acting(self.eye.start(count, self.device), count, self._chunk)
+            self._acting = _Acting(self.eye.start(count, self.device), count, self._chunk, self._averaged)
         self.eye.eval()
         self.hand.eval()
         seen = self.see(obs)
@@ -199,7 +204,8 @@ class Pair:
         said, now = self.hand(seen), np.asarray(obs["joints"], np.float64)
         joints = self._planned(said, obs)
         plan = np.concatenate([joints, said[..., -1:].cpu().numpy()], axis=-1)
-        goal = self._acting.buffer.act(count, lambda: plan[:, AHEAD::PER_STEP].astype(np.float32))
+        spoken = plan[:, AHEAD::PER_STEP][:, : self._averaged].astype(np.float32)
+        goal = self._acting.buffer.act(count, lambda: spoken)
         arm = np.concatenate([(goal[:, :-1] - now) / (AHEAD / PER_STEP) / REACH, goal[:, -1:]], axis=1)
         waiting = self._acting.memory.steps.cpu().numpy() <= self._wait
         arm[waiting] = np.concatenate([0 * now, 2 * obs["opening"] - 1], axis=1)[waiting]
@@ -281,9 +287,10 @@ class _Acting:
     memory: fort.Memory
     count: int
     chunk: int
+    averaged: int
 
     def __post_init__(self) -> None:
-        self.buffer = ChunkBuffer(len(range(AHEAD, self.chunk, PER_STEP)), 1, 0.01)
+        self.buffer = ChunkBuffer(self.averaged, 1, 0.01)
         self.path = np.full((self.count, self.chunk, 3), np.nan)
 
 
