@@ -221,6 +221,28 @@ def test_what_the_hand_learns_is_what_comes_next() -> None:
     assert np.abs(moved[:, :, 1] - moved[:, :, 0])[found.valid[:, :, 1].numpy()].max() <= np.abs(speeds).max() + 1e-6
 
 
+def test_from_beside_the_path_what_is_wanted_leads_back_onto_it() -> None:
+    env = replay(pause=0)
+    agent = learner(env, stray=0.1, eye_at=(0.13, 0.0, 0.22), seed=3)
+    found, before = agent.rollout(), agent.scales
+    at = torch.zeros(64, dtype=torch.long), torch.full((64,), 5)
+    seen, wanted = found.seen[at], found.wanted[at]
+    agent._lead_astray(seen, wanted)
+    true = found.seen[at]
+    now, was = ((s.felt * before.std + before.mean)[:, :7].double().numpy() for s in (seen, true))
+    strayed = (now != was).any(axis=1)
+    assert 16 < strayed.sum() < 48  # half of them
+    np.testing.assert_allclose((now - was)[strayed].std(), 0.1, rtol=0.2)
+    moves, right = (now[:, None] + agent.scales.joints(w).double().numpy() for w in (wanted, found.wanted[at]))
+    path = right - (now - was)[:, None]
+    np.testing.assert_allclose(moves[:, 10:], path[:, 10:], atol=1e-5)  # back where the demonstrator is by then
+    np.testing.assert_allclose(moves[:, 0], now, atol=1e-5)
+    np.testing.assert_allclose(moves[:, 5], path[:, 5] + (now - was) / 2, atol=1e-5)
+    np.testing.assert_allclose(seen.tool.double().numpy(), env.tool(now) - [0.13, 0.0, 0.22], atol=1e-5)
+    assert torch.equal(wanted[..., -1], found.wanted[at][..., -1])  # the gripper is told the same
+    assert torch.equal(found.seen[at].felt, true.felt)  # the rollout stays as it was
+
+
 def test_nothing_is_cloned_while_the_world_stands_still() -> None:
     found = learner(replay(pause=5)).rollout()
     assert not found.valid[:, :5].any()
@@ -380,6 +402,24 @@ def test_a_plan_is_steered_a_little_ahead() -> None:
     np.testing.assert_allclose(action[0, 2:9], np.clip((ahead[4] - ahead[0]) / 2 / 0.1, -1, 1), atol=1e-5)
 
 
+def test_only_the_last_predictions_are_averaged() -> None:
+    """A hand that changes its mind, told by every step's number."""
+    env = replay(1, pause=0)
+    obs, _ = env.reset(seed=1)
+    for averaged, wanted in ((1, 5.0), (3, 4.0), (99, 3.0)):
+        agent = learner(env, minibatches=1, averaged=averaged, wait=0)
+        said = iter(range(1, 6))
+
+        class Changes(torch.nn.Module):
+            def forward(self, seen: Any, said: Any = said, agent: Any = agent) -> torch.Tensor:
+                moved = agent.scales.unit(torch.full((1, 30, 7), 0.01 * next(said)))
+                return torch.cat([moved, torch.ones(1, 30, 1)], dim=2)
+
+        agent.hand = Changes()
+        actions = [agent.act(obs) for _ in range(5)]
+        np.testing.assert_allclose(actions[-1][0, 2:9], 0.01 * wanted / 2 / 0.1, rtol=0.02)
+
+
 def test_the_arm_waits_while_the_eye_searches() -> None:
     env = replay(2)
     agent, obs = learner(env, wait=3, seed=1), env.reset(seed=1)[0]
@@ -473,9 +513,11 @@ def test_what_is_refused() -> None:
         learner(hand=False)
     with pytest.raises(InvalidValueError, match=r"another reward than 'env', got 0\.2"):
         learner(hand=False, reward="env", grip=0.2)
-    for setting in ({"grip": -0.1}, {"radian": -0.1}):
-        with pytest.raises(InvalidValueError, match=r"radian and grip must be >= 0, got .*-0\.1"):
+    for setting in ({"grip": -0.1}, {"radian": -0.1}, {"stray": -0.1}):
+        with pytest.raises(InvalidValueError, match=r"radian, grip and stray must be >= 0, got .*-0\.1"):
             learner(**setting)
+    with pytest.raises(InvalidValueError, match="averaged must be >= 1 prediction, got 0"):
+        learner(averaged=0)
     with pytest.raises(InvalidValueError, match="minibatches"):
         learner(minibatches=3)
 
