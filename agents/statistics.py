@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from assets.errors import InvalidValueError
 
@@ -29,8 +29,10 @@ def wilson(successes: int, n: int, z: float = 1.96) -> tuple[float, float]:
     return low, high
 
 
-def bootstrap(values: ArrayLike, draws: int = 2000, seed: int = 0) -> tuple[float, float]:
-    """95 % percentile bootstrap interval of the mean.
+def bootstrap(
+    values: ArrayLike, draws: int = 2000, seed: int = 0, of: Callable[..., NDArray[np.float64]] = np.mean
+) -> tuple[float, float]:
+    """95 % percentile bootstrap interval of the mean, or of the median (`of=np.median`).
 
     Raises:
         InvalidValueError: no values.
@@ -39,8 +41,8 @@ def bootstrap(values: ArrayLike, draws: int = 2000, seed: int = 0) -> tuple[floa
     if data.size == 0:
         raise InvalidValueError("a mean needs at least one value, got none")
     rng = np.random.default_rng(seed)
-    means = data[rng.integers(0, data.size, (draws, data.size))].mean(axis=1)
-    low, high = np.percentile(means, [2.5, 97.5])
+    drawn = of(data[rng.integers(0, data.size, (draws, data.size))], axis=1)
+    low, high = np.percentile(drawn, [2.5, 97.5])
     return float(low), float(high)
 
 

@@ -297,6 +297,9 @@ def rows(name: str, cells: Sequence[dict[str, Any]], seeds: tuple[int, ...]) -> 
         there = [v for v in values if v is not None]
         if there:
             out.append(Row(name, metric, float(np.mean(there)), *bootstrap(there), len(there), seeds))
+        if metric == "final_error_cm":  # a lost eye decides the mean, and nothing else the median
+            middle = float(np.median(there)), *bootstrap(there, of=np.median)
+            out.append(Row(name, "final_error_cm_median", *middle, len(there), seeds))
     minutes = [c["minutes"] for c in cells if "minutes" in c]
     if minutes:
         out.append(Row(name, "training_minutes", float(np.mean(minutes)), min(minutes), max(minutes), len(minutes), seeds))

@@ -68,6 +68,14 @@ def test_rows_pool_the_episodes_of_all_seeds() -> None:
     assert (found["training_minutes"].low, found["training_minutes"].high) == (3.0, 5.0)
 
 
+def test_one_lost_eye_decides_the_mean_error_and_not_the_median() -> None:
+    cell = {"success": [True] * 9, "sampled": [True] * 9, "seconds_to_fixate": [1.0] * 9, "final_error_cm": [1.0] * 8 + [91.0]}
+    found = {r.metric: r for r in rows("x", [cell], (0,))}
+    assert found["final_error_cm"].value == 11.0
+    middle = found["final_error_cm_median"]
+    assert (middle.low, middle.value, middle.high) == (1.0, 1.0, 1.0)
+
+
 def test_what_never_happened_is_told_as_nothing() -> None:
     away, steps = np.full(11, 0.5), 10
     state = {
