@@ -40,7 +40,7 @@ def main() -> None:
             for k, picture in enumerate(moments(video)):
                 whole.paste(picture, (k % 3 * width, k // 3 * height))
         file = FOLDER / f"{name.replace('/', '_')}.png"
-        whole.quantize(160, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE).save(file, optimize=True)
+        whole.quantize(96, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE).save(file, optimize=True)
 
 
 if __name__ == "__main__":
