@@ -60,12 +60,12 @@ Read = Callable[[Mapping[str, NDArray[Any]], int], Any]  # what a reward reads o
 
 
 def shoot(
-    env: VectorEnv,
+    env: VectorEnv,  # type: ignore[type-arg]
     view: str,
     seeds: Sequence[int],
     every: int = 2,
     seed: int = 0,
-    read: Read | None = None,  # type: ignore[type-arg]
+    read: Read | None = None,
 ) -> dict[str, Footage]:
     """Videos of all ways of acting, from the same starts.
 

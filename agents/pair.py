@@ -105,8 +105,8 @@ class Pair:
         self._felt = [k for k in ("joints", "opening", "explored") if k in space.spaces]
         felt, dof = spaces.flatdim(spaces.Dict({k: space[k] for k in self._felt})), spaces.flatdim(space["joints"])
         height = None if self._eye_at is None else float(self._eye_at[2])
-        side = int(space[self._levels[0]].shape[0])  # type: ignore[index]
-        rays = pyramid_rays(tuple(self._inner.fovs), side, self._inner.projection)
+        self._side = int(space[self._levels[0]].shape[0])  # type: ignore[index]
+        rays = pyramid_rays(tuple(self._inner.fovs), self._side, self._inner.projection)
         self._rays = torch.from_numpy(np.nan_to_num(rays)).float().to(self.device)
         self.eye, self.hand = fort.make(
             space.spaces, felt, len(self._turns), self._chunk, dof + 1, size, self._inner.fovs, encoder, seed, height,
@@ -139,7 +139,11 @@ class Pair:
         tool = np.zeros((len(gaze), 3)) if self._eye_at is None else self._inner.tool(obs["joints"]) - self._eye_at
         there = torch.from_numpy(tool.astype(np.float32)).to(self.device)
         felt_units = self.scales.felt(torch.from_numpy(felt).to(self.device))
-        return fort.Seen(images, gaze, felt_units, words, there, sight.points(images, words, self._rays))
+        if self._with_hand and self._eye_at is not None:  # who else would read them
+            points = sight.points(images, words, self._rays)
+        else:
+            points = self._rays.new_zeros(len(gaze), len(self._levels), len(sight.COLOURS), 3)
+        return fort.Seen(images, gaze, felt_units, words, there, points)
 
     def _choose(self, logits: torch.Tensor, seen: fort.Seen, deterministic: bool = False) -> torch.Tensor:
         """The eye's turns, (N,)."""
@@ -239,9 +243,7 @@ class Pair:
     def _sees(self) -> dict[str, Any]:
         """What the same weights would see otherwise in another eye."""
         inner = self._inner
-        space: Any = inner.single_observation_space
-        side = int(space[self._levels[0]].shape[0])
-        return {"views": list(self._levels), "resolution": side, "fovs": list(inner.fovs), "projection": inner.projection}
+        return {"views": list(self._levels), "resolution": self._side, "fovs": list(inner.fovs), "projection": inner.projection}
 
     def _check_sees(self, saved: Mapping[str, Any]) -> None:
         for key, ours in self._sees().items():

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -55,6 +55,12 @@ def preferred(name: str, seed: int, size: Size) -> tuple[Worth, Worth, dict[str,
         taught(BLIND, seed, size),
         footage(reach(EPISODES, "disabled", observe=("front",)), seed, near),
     )
+
+
+@lru_cache(maxsize=1)  # both judges' cards have the same control
+def blindly_taught(seed: int, size: Size) -> PreferenceReward:
+    """The ensemble that is taught by grey pictures."""
+    return taught(BLIND, seed, size)
 
 
 def taught(name: str, seed: int, size: Size) -> PreferenceReward:

@@ -43,7 +43,7 @@ from agents.pi2 import PI2Learner
 from agents.report_page import page
 from agents.run import write_json
 from agents.show import say, table
-from benchmarks import cells, results
+from benchmarks import cells, results, reward_cards
 from benchmarks.cells import ARCHIVE, archive, asked_for, cell_parser, kept
 from benchmarks.results import Row
 from benchmarks.reward_oni import counted
@@ -72,8 +72,8 @@ SIMILAR, OPEN, SHUT = "door/similarity", "The door is wide open.", "The door is 
 OTHERS = (
     "metaworld/upr", "metaworld/goal_distance", "metaworld/upr_drawer", "preference/tiny_vlm", "preference/scripted",
     "preference/blind", "hack/undefended", "hack/clipped", "hack/defended", "oni/retrieval", "oni/retrieval_zero",
-    "oni/novelty", "oni/classifier", "oni/ranking", "oni/sparse", "oni/learner", "preference/tiny_vlm/card",
-    "preference/scripted/card", "oni/retrieval/card", "oni/classifier/card", "oni/ranking/card",
+    "oni/novelty", "oni/classifier", "oni/ranking", "oni/sparse", "oni/learner",
+    *map(reward_cards.name_of, reward_cards.ROWS),
 )  # fmt: skip
 PANDA, PERSON = "panda", "human_arm"
 VIDEOS, HELD_OUT, FIRST_EPISODE = 11, 20, 1_000_000
