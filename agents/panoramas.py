@@ -121,6 +121,7 @@ class _Drawing:
         drawn = self._env.draw_all(self._sizes, self._profile)
         found |= {f"camera/{name}": drawn[camera] for camera, name in self._beside.items()}
         found |= {f"sight/{phrase}": direction for phrase, direction in self._env.sights().items()}
+        found |= {f"visible/{phrase}": seen[:, None] for phrase, seen in self._env.visible().items()}
         return found, np.stack([drawn[face] for face in self._faces], axis=1)
 
     def frames(self) -> Iterator[NDArray[np.uint8]]:

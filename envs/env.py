@@ -360,6 +360,10 @@ class BatchEnv(gym.vector.VectorEnv[dict[str, NDArray[Any]], NDArray[np.float32]
         """Where all that could be asked for is: phrase -> (N, 2) azimuth and elevation from the eye, rad, NaN if absent."""
         return self.task.sights(self.physics)
 
+    def visible(self) -> dict[str, NDArray[np.bool_]]:
+        """Which of `sights` nothing hides from the eye: phrase -> (N,)."""
+        return self.task.visible(self.physics)
+
     def snapshot(self) -> Arrays:
         """Everything that a picture and the future depend on, except the random streams."""
         return {**self.physics.snapshot(), "steps": self._steps.copy()}

@@ -25,6 +25,8 @@ from perception.sphere import CUBE, cube_axes
 # Crops of 320, 1120 and 1920 pixels of EyeRobot's 1920 x 1200 sensor, degrees.
 FOVEAL_PYRAMID = (17.3, 62.3, 116.1)
 PROJECTIONS = ("pinhole", "fisheye")
+# Geom groups that stop a line of sight: all but the eye's own housing.
+OUTSIDE = tuple(group for group in range(mujoco.mjNGROUP) if group != HOUSING_GROUP)
 # A thing is fixated within this angle, rad, and found when that has lasted so long, s.
 FIXATED, HOLD = np.radians(5.0), 0.5
 
@@ -177,7 +179,7 @@ class Eye:
         """
         position, rotation = physics.camera_pose(f"{self.name}/0")
         origin, ahead = np.array(position[sim], np.float64), np.array(-rotation[sim][:, 2], np.float64)
-        met = physics.ray(sim, origin, ahead, [g for g in range(6) if g != HOUSING_GROUP])
+        met = physics.ray(sim, origin, ahead, OUTSIDE)
         return np.stack([origin, origin + ahead * min(far, far if met is None else met)])
 
     def look(self, physics: Physics, renderer: Renderer, level: int = 0, ids: Ids | None = None) -> Frame:

@@ -144,6 +144,11 @@ class Physics:
         """Site orientation; columns are the site's axes in the world frame. Shape (N, 3, 3)."""
         return self._output("site_xmat")[:, self.id("site", site)].reshape(self.num_sims, 3, 3)
 
+    @property
+    def geom_xpos(self) -> NDArray[np.float64]:
+        """Middles of all geoms, world frame, metres. Shape (N, ngeom, 3)."""
+        return self._output("geom_xpos")
+
     def actuator_length(self, actuator: str) -> NDArray[np.float64]:
         """Where an actuator's joint or tendon is, rad or m. Shape (N,)."""
         return self._output("actuator_length")[:, self.id("actuator", actuator)]
@@ -163,13 +168,32 @@ class Physics:
             direction: unit vector, world frame. Shape (3,).
             groups: geom groups that stop it.
         """
+        distance = float(self.rays(sim, origin, np.asarray(direction)[None], groups)[0][0])
+        return None if distance < 0 else distance
+
+    def rays(
+        self, sim: int, origin: NDArray[np.float64], directions: NDArray[np.float64], groups: Sequence[int]
+    ) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
+        """What rays from one point meet first: distances, metres, and ids of geoms; -1 for a ray that meets nothing. (R,) twice.
+
+        Args:
+            sim: which simulation.
+            origin: world frame, metres. Shape (3,).
+            directions: unit vectors, world frame. Shape (R, 3).
+            groups: geom groups that stop them.
+        """
         if self._casting is None:
             self._casting = mujoco.MjData(self.model)
         self._casting.geom_xpos[:] = self._output("geom_xpos")[sim]
         self._casting.geom_xmat[:] = self._output("geom_xmat")[sim].reshape(-1, 9)
-        met = np.isin(np.arange(mujoco.mjNGROUP), groups).astype(np.uint8)
-        distance = mujoco.mj_ray(self.model, self._casting, origin, direction, met, True, -1, np.zeros(1, np.int32))
-        return None if distance < 0 else float(distance)
+        stops = np.isin(np.arange(mujoco.mjNGROUP), groups).astype(np.uint8)
+        # One by one: mj_multiRay first sorts bodies by their bounding volumes, which `_casting` does not have.
+        met = np.full((len(directions), 1), -1, np.int32)
+        found = [
+            mujoco.mj_ray(self.model, self._casting, origin, ahead, stops, True, -1, geom)
+            for ahead, geom in zip(directions, met, strict=True)
+        ]
+        return np.array(found), met[:, 0]
 
     def _output(self, name: str) -> NDArray[Any]:
         """A derived quantity; the batch copies out only those that were asked for once."""

@@ -59,7 +59,7 @@ WIDE = np.radians(50.0)
 # of an arc of 230 degrees has been in sight; rad.
 IN_SIGHT, TURNING_POINT = np.radians([50.0, 65.0])
 LEVEL = np.radians(-15.0)  # elevation of things on a table
-SIGHT, CAMERA = "sight/", "camera/"
+SIGHT, VISIBLE, CAMERA = "sight/", "visible/", "camera/"
 
 
 def turns(actions: str) -> NDArray[np.float64]:
@@ -427,6 +427,7 @@ class BatchReplay(gym.vector.VectorEnv[Arrays, NDArray[Any], NDArray[Any]]):
         there = [
             number for number, name in enumerate(self._sights)
             if SIGHT + name in columns and np.isfinite(columns[SIGHT + name][frame, 0])
+            and (VISIBLE + name not in columns or columns[VISIBLE + name][frame, 0])
         ]  # fmt: skip
         return there[int(share * len(there))]
 

@@ -70,6 +70,11 @@ class Task(ABC):
         del physics
         return {}
 
+    def visible(self, physics: Physics) -> dict[str, NDArray[np.bool_]]:
+        """Which of `sights` nothing hides from the eye: phrase -> (N,); empty where nobody looks it up."""
+        del physics
+        return {}
+
     @abstractmethod
     def proprio(self) -> dict[str, spaces.Box]:
         """The part of the state that the agent feels without a camera; name -> space."""

@@ -18,7 +18,7 @@ from assets import Prop, props
 from assets.errors import InvalidValueError
 from envs.actions import Gaze, Part, control_parts
 from envs.arm import Arm, damped
-from envs.eye import angle_between, direction_to, first_gaze
+from envs.eye import OUTSIDE, angle_between, direction_to, first_gaze, geoms_of
 from envs.physics import Ids, Physics
 from envs.scene import Scene
 from envs.streams import Draw
@@ -156,6 +156,20 @@ class Panorama(ArcTask):
         for name, (_, movable) in self.needs.items():
             root = physics.qpos(f"{name}/free")[:, :3] if movable else physics.mocap_pos(f"{name}/root")
             found[self.phrases[name]] = direction_to(root + np.array([0, 0, MIDDLE]), eye)
+        return found
+
+    def visible(self, physics: Physics) -> dict[str, NDArray[np.bool_]]:
+        """Whether a ray from the eye to the middle of any of a thing's geoms meets that thing first."""
+        eye, middles = self.eye.centre(physics), physics.geom_xpos
+        called = {self.phrases[name]: name for name in self.needs} | {prop.phrase: prop.name for prop in self.others}
+        found = {}
+        for phrase, name in called.items():
+            geoms, seen = geoms_of(physics.model, name), np.zeros(physics.num_sims, bool)
+            for sim in range(physics.num_sims):
+                ahead = middles[sim, geoms] - eye[sim]
+                ahead /= np.linalg.norm(ahead, axis=1, keepdims=True)
+                seen[sim] = np.isin(physics.rays(sim, eye[sim], ahead, OUTSIDE)[1], geoms).any()
+            found[phrase] = seen
         return found
 
     def proprio(self) -> dict[str, spaces.Box]:
