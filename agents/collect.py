@@ -224,7 +224,7 @@ def main(arguments: Sequence[str]) -> Path:
             )
             say(str(done))
         if config.panoramas is not None:
-            say(f"written: {film(env, Demonstrations(path), int(config.panoramas))}")
+            say(f"written: {film(env, Demonstrations(path), int(config.panoramas), stills=int(config.stills))}")
     finally:
         env.close()
     return path

@@ -28,16 +28,15 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from agents.sight import COLOURS, REACH, ahead, reach
+from agents.sight import COLOURS, REACH, ahead, closeness, reach
 from assets.errors import InvalidValueError
 from perception.frame import Fisheye
 from perception.sphere import pyramid_rays
 
 # Pixels of EyeRobot's sensor to one unit of place, and the base of the rotary embedding.
 UNIT, THETA = 14.0, 1000.0
-# Degrees from the middle to one unit of a patch's place, and how fast a pixel's closeness to a colour falls with their squared
-# distance.
-_WIDE, _SHARP = 30.0, 4.0
+# Degrees from the middle to one unit of a patch's place.
+_WIDE = 30.0
 EYE_TOKENS = "actor", "critic", "gaze", "target", "proprio"
 
 
@@ -156,18 +155,12 @@ class Patches(nn.Module):
         """Tokens of (B, L, R, R, 3) bytes and (B, words): (B, L P, width)."""
         batch, levels, side, _, _ = images.shape
         count, patch = side // self.patch, self.patch
-        cut = images.reshape(batch, levels, count, patch, count, patch, 3).permute(0, 1, 2, 4, 6, 3, 5)
-        pixels = cut.reshape(batch, levels * count**2, 3, patch**2).float() * (2 / 255) - 1
-        close = [self._closeness(pixels, words[:, None, c, None], words[:, None, c.stop : c.stop + 1]) for c in COLOURS]
-        tokens = self.of_pixels(torch.cat([pixels.flatten(2), *close], dim=-1))
+        cut = images.reshape(batch, levels, count, patch, count, patch, 3).permute(0, 1, 2, 4, 3, 5, 6)
+        pixels = cut.reshape(batch, levels * count**2, patch**2, 3).float() / 255
+        tokens = self.of_pixels(torch.cat([2 * pixels.flatten(2) - 1, *closeness(pixels, words)], dim=-1))
         scale, shift = self.of_words(words)[:, None].chunk(2, dim=-1)
         where = (self.level + self.of_place(self.grid)).flatten(0, 1)
         return self.mix(tokens * (1 + scale) + shift) + where
-
-    @staticmethod
-    def _closeness(pixels: torch.Tensor, colour: torch.Tensor, named: torch.Tensor) -> torch.Tensor:
-        """1 where a pixel has the colour, falling to 0; 0 everywhere if none was named. (B, L P, patch^2)."""
-        return (-_SHARP * (pixels - colour).square().mean(dim=2)).exp() * named
 
 
 class FrozenPatches(nn.Module):

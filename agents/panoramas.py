@@ -45,8 +45,8 @@ Env = VectorEnv[Any, Any, Any]
 
 
 def film(
-    env: Env, demonstrations: Demonstrations, width: int = 960, folder: str | Path | None = None, *, after: float = 1.0,
-    crf: int = 20, show: bool = True,
+    env: Env, demonstrations: Demonstrations, width: int = 960, folder: str | Path | None = None, *, stills: int = 0,
+    after: float = 1.0, crf: int = 20, show: bool = True,
 ) -> Path:  # fmt: skip
     """Draw the panoramas of a dataset; goes on where an interrupted call stopped.
 
@@ -56,6 +56,8 @@ def film(
         demonstrations: the dataset.
         width: of the panoramas, pixels: 5760 gives 16 pixels a degree.
         folder: of the recordings; None takes "panoramas" in the dataset's own.
+        stills: keep a picture of every so-manieth control step alone, for visual search, in which the world stands still; played,
+            it would go too fast. 0 for all frames.
         after: how long an episode goes on after its first success, seconds.
         crf: of H.264.
         show: tell of the progress on standard error.
@@ -64,7 +66,7 @@ def film(
         The folder.
 
     Raises:
-        InvalidValueError: the environment has no eye.
+        InvalidValueError: the environment has no eye, or stills < 0.
         DatasetError: the dataset is of another environment.
         RecordingError: the folder is complete already, or was begun with other settings.
     """
@@ -72,14 +74,16 @@ def film(
     cameras = env.unwrapped.cameras  # type: ignore[attr-defined]
     if "eye/front" not in cameras:
         raise InvalidValueError(f"panoramas need an environment with an eye; its cameras are {cameras}")
-    dt = control_dt(env)
+    if stills < 0:
+        raise InvalidValueError(f"stills must be >= 0 control steps, got {stills}")
+    dt, about = control_dt(env), {"stills": stills} if stills else {}
     place = Path(folder) if folder is not None else demonstrations.path / FOLDER
     cube = CubeMap(width, max(4, 2 * int(np.ceil(width / np.pi / 2))))
     shown = bar("panoramas", len(demonstrations)) if show else nullcontext(lambda done, words="": None)
-    with Writer(place, width, PER_STEP / dt, crf) as writer, shown as progress:
+    with Writer(place, width, PER_STEP / dt, crf, about) as writer, shown as progress:
         for number in range(writer.count, len(demonstrations)):
             episode = demonstrations[number]
-            drawing = _Drawing(env, episode, episode.until(round(after / dt)), cube)
+            drawing = _Drawing(env, episode, episode.until(round(after / dt)), cube, stills)
             writer.add(drawing.frames(), drawing.columns, episode.instruction, {"seed": episode.seed})
             progress(number + 1, "")
     return place
@@ -91,12 +95,13 @@ class _Drawing:
     Args:
         env, episode, cube: as for `film`.
         steps: control steps that are drawn, of which come `PER_STEP` steps + 1 frames.
+        stills: as for `film`.
 
     Attributes:
         columns: a row for every frame; filled while the frames are drawn.
     """
 
-    def __init__(self, env: Env, episode: Episode, steps: int, cube: CubeMap) -> None:
+    def __init__(self, env: Env, episode: Episode, steps: int, cube: CubeMap, stills: int) -> None:
         self._env: Any = env.unwrapped
         self._episode, self._steps, self._cube = episode, steps, cube
         self._profile = self._env.describe()["profile"]
@@ -105,7 +110,8 @@ class _Drawing:
         self._beside = {view.camera: view.name for view in beside}
         self._sizes = {view.camera: (view.width, view.height) for view in beside}
         self._sizes |= dict.fromkeys(self._faces, (cube.side, cube.side))
-        total = PER_STEP * steps + 1
+        self._rows, self._parts = np.arange(0, steps + 1, stills or 1), 1 if stills else PER_STEP
+        total = self._total = self._parts * (len(self._rows) - 1) + 1
         # What is absent in the first frame is absent for good.
         first, _ = self._at(np.zeros(env.num_envs, int), 0)
         rows = {k: v[0] for k, v in first.items() if not np.isnan(v[0]).any()}
@@ -126,17 +132,18 @@ class _Drawing:
 
     def frames(self) -> Iterator[NDArray[np.uint8]]:
         """Panoramas in order."""
-        count, side, total = self._env.num_envs, self._cube.side, PER_STEP * self._steps + 1
-        for first in range(0, self._steps + 1, count):
-            rows = np.minimum(np.arange(first, first + count), self._steps)  # a last, smaller batch repeats its last row
-            faces = np.empty((count, PER_STEP, len(CUBE), side, side, 3), np.uint8)
-            for part in range(PER_STEP):
+        count, side, parts = self._env.num_envs, self._cube.side, self._parts
+        for first in range(0, len(self._rows), count):
+            numbers = np.arange(first, first + count)
+            rows = self._rows[np.minimum(numbers, len(self._rows) - 1)]  # a last, smaller batch repeats its last row
+            faces = np.empty((count, parts, len(CUBE), side, side, 3), np.uint8)
+            for part in range(parts):
                 found, faces[:, part] = self._at(rows, part)
-                for sim, frame in enumerate(PER_STEP * np.arange(first, first + count) + part):
-                    if frame < total:
+                for sim, frame in enumerate(parts * numbers + part):
+                    if frame < self._total:
                         for key, column in self.columns.items():
                             column[frame] = found[key][sim]
-            yield from map(self._cube.unfold, faces.reshape(-1, *faces.shape[2:])[: total - PER_STEP * first])
+            yield from map(self._cube.unfold, faces.reshape(-1, *faces.shape[2:])[: self._total - parts * first])
 
 
 def bring_in(video: Path, joints: Path, folder: Path, instruction: str, width: int = 960, more: bool = False) -> Path:

@@ -45,15 +45,27 @@ def points(images: torch.Tensor, words: torch.Tensor, rays: torch.Tensor) -> tor
     Returns:
         (B, L, 2, 3): mean of the weighted rays; 0 for a colour that is not named.
     """
-    pixels = images.float() / 255
+    weights = closeness(images.float() / 255, words)
+    return torch.einsum("cblrs,lrsx->blcx", weights, rays) / rays[0, ..., 0].numel()
+
+
+def closeness(pixels: torch.Tensor, words: torch.Tensor) -> torch.Tensor:
+    """How close pixels are to any shade of either colour that the instruction names, 1 to 0; 0 for a colour that is not named.
+
+    Args:
+        pixels: (B, ..., 3) in [0, 1].
+        words: (B, W), as of `points`.
+
+    Returns:
+        (2, B, ...).
+    """
     out = []
     for c in COLOURS:
-        colour = ((words[:, c] + 1) / 2)[:, None, None, None]
+        colour = ((words[:, c] + 1) / 2).reshape(-1, *[1] * (pixels.ndim - 2), 3)
         shade = (pixels * colour).sum(-1) / colour.square().sum(-1).clamp(min=1e-6)
         apart = (pixels - shade.clamp(_DARK, 1)[..., None] * colour).square().sum(-1)
-        weight = (-_SHARP * apart).exp() * words[:, None, None, None, c.stop]
-        out.append(torch.einsum("blrs,lrsx->blx", weight, rays) / rays[0, ..., 0].numel())
-    return torch.stack(out, dim=2)
+        out.append((-_SHARP * apart).exp() * words[:, c.stop].reshape(-1, *[1] * (pixels.ndim - 2)))
+    return torch.stack(out)
 
 
 def turned(gaze: torch.Tensor, points: torch.Tensor) -> torch.Tensor:

@@ -17,8 +17,8 @@ Everyone learns from the same demonstrations, as many steps, with networks of on
     static         the same from the camera around the table with which the hand learns best in a quarter of the time
 
 Success, progress and errors are of the task, in closed loop, greedily; "sampled" draws the eye's turns, which makes no
-difference where the eye does not choose them. Search is learned once for all tasks, in the panoramas of three of them, and
-measured in panoramas of demonstrations that training never saw: success is to fixate what is asked for within 5 degrees for
+difference where the eye does not choose them. Search is learned once for all tasks, in stills of demonstrations of all of them,
+and measured in stills of demonstrations that training never saw: success is to fixate what is asked for within 5 degrees for
 half a second.
 """
 
@@ -53,9 +53,10 @@ from benchmarks.results import Row
 from perception.recording import MARKER
 
 TASKS = ("estop", "eraser_stand", "towel_bucket", "brush_handoff", "screwdriver_reorient")
-SEARCHED = TASKS[:3]  # in whose panoramas search is learned; the things of all tasks lie in them, if only as distractors
-# Seeds of demonstrations that only search is measured in, and of episodes in closed loop; training draws none of them.
-HELD_OUT, FIRST_EPISODE = 500_000, 1_000_000
+# Seeds of the first demonstration for pairs, of those in whose stills search is learned and measured, and of the first episode
+# in closed loop.
+FIRST, FIRST_EPISODE = {"pairs": 1, "search": 100_000, "held": 500_000}, 1_000_000
+STILLS = 10  # control steps between two of them
 AROUND = ("front", "side", "top")
 CAMERAS = (*AROUND, "arm/wrist")
 LONGEST = 4  # phases of a task
@@ -113,7 +114,7 @@ class Bench:
     Attributes:
         folder: of datasets and runs.
         cells: folder of the cells.
-        demonstrations, held_out: of each task.
+        demonstrations, searched, held_out: of each task, for pairs, for search and to measure it.
         episodes: of each cell.
         overrides: further ones for all trainings.
     """
@@ -121,19 +122,21 @@ class Bench:
     folder: Path = Path("outputs/eyerobot")
     cells: Path = ARCHIVE / "eyerobot"
     demonstrations: int = 100
-    held_out: int = 16
+    searched: int = 240
+    held_out: int = 32
     episodes: int = 96
     overrides: tuple[str, ...] = ()
 
-    def recordings(self, task: str, held_out: bool = False) -> Path:
-        """Panoramas of a task's demonstrations, collected where they are missing."""
-        name = f"eyerobot/{task.replace('_', '')}{'-held' if held_out else ''}-v0"
+    def recordings(self, task: str, use: str = "pairs") -> Path:
+        """Panoramas of a task's demonstrations, or stills of them for "search" and "held", collected where they are missing."""
+        name = f"eyerobot/{task.replace('_', '')}{'' if use == 'pairs' else f'-{use}'}-v0"
         place = self.folder / "datasets" / name / FOLDER
         if not (place / MARKER).is_file():
-            count, seed = (self.held_out, HELD_OUT) if held_out else (self.demonstrations, 1)
+            count = {"pairs": self.demonstrations, "search": self.searched, "held": self.held_out}[use]
+            own = [f"env.cameras=[{','.join(CAMERAS)}]"] if use == "pairs" else [f"stills={STILLS}"]
             collect.main(
-                [f"env={task}", f"n={count}", f"seed={seed}", "noise=0.05", "panoramas=960", f"name={name}",
-                 f"env.cameras=[{','.join(CAMERAS)}]", f"folder={self.folder / 'datasets'}"]
+                [f"env={task}", f"n={count}", f"seed={FIRST[use]}", "noise=0.05", "panoramas=960", f"name={name}",
+                 f"folder={self.folder / 'datasets'}", *own]
             )  # fmt: skip
         return place
 
@@ -154,7 +157,7 @@ class Bench:
         ready = shipped.FOLDER / SHIPPED[kind]
         if seed == 0 and not self.overrides and ready.is_dir() and not (self.folder / f"search/{kind}-{seed}").is_dir():
             return Run.open(ready)
-        where = ",".join(str(self.recordings(task)) for task in SEARCHED)
+        where = ",".join(str(self.recordings(task, "search")) for task in TASKS)
         arguments = ["experiment=eyerobot_search", f"env.recordings=[{where}]"]
         return self.trained(f"search/{kind}-{seed}", seed, [*arguments, *SEARCHES[kind]])
 
@@ -218,7 +221,7 @@ class Bench:
         config = run.config.copy()
         if name == "random_gaze":
             config.agent.gaze = "random"
-        config.env.recordings = [str(self.recordings(task, held_out=True)) for task in SEARCHED]
+        config.env.recordings = [str(self.recordings(task, "held")) for task in TASKS]
         config.env.target, config.env.max_episode_steps = "any", 130
         learner = make_learner(config, make_env(config, int(config.num_envs), "same_step"))
         learner.load_policy(checkpoint.load_last(run.checkpoints)[1]["learner"])
@@ -368,15 +371,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--seeds", default="0", help="of the trainings, with commas")
     parser.add_argument("--episodes", type=int, default=96, help="of each cell")
     parser.add_argument("--demonstrations", type=int, default=100, help="of each task")
-    parser.add_argument("--held-out", type=int, default=16, help="demonstrations of each task that search is measured in")
+    parser.add_argument("--searched", type=int, default=Bench.searched, help="demonstrations of each task to learn search from")
+    parser.add_argument("--held-out", type=int, default=Bench.held_out, help="demonstrations of each task to measure it in")
     parser.add_argument("--folder", type=Path, default=Bench.folder, help="of datasets and runs")
     parser.add_argument("--cells", type=Path, default=Bench.cells, help="where cells are kept")
     parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="overrides of all trainings")
     parser.add_argument("--publish", action="store_true", help="write docs/results/eyerobot.json")
     arguments = parser.parse_args(argv)
     bench = Bench(
-        arguments.folder, arguments.cells, arguments.demonstrations, arguments.held_out, arguments.episodes,
-        tuple(arguments.set),
+        arguments.folder, arguments.cells, arguments.demonstrations, arguments.searched, arguments.held_out,
+        arguments.episodes, tuple(arguments.set),
     )  # fmt: skip
     seeds = [int(seed) for seed in arguments.seeds.split(",")]
     for seed in seeds:

@@ -230,6 +230,7 @@ class Writer:
         width: of the panoramas, pixels.
         rate: frames per second.
         crf: of H.264, 0 to 51; 18 is visually lossless.
+        about: JSON-able remarks on all episodes, which must be the same whenever it goes on.
 
     Attributes:
         count: episodes that are whole.
@@ -239,7 +240,9 @@ class Writer:
         InvalidValueError: a number out of range.
     """
 
-    def __init__(self, folder: str | Path, width: int, rate: float, crf: int = 20) -> None:
+    def __init__(
+        self, folder: str | Path, width: int, rate: float, crf: int = 20, about: Mapping[str, Any] | None = None
+    ) -> None:
         if width < 4 or width % 4:
             raise InvalidValueError(f"a panorama's width must be a multiple of 4, for H.264 wants even sides; got {width}")
         if not rate > 0:
@@ -248,12 +251,13 @@ class Writer:
         if (self.folder / MARKER).is_file():
             raise RecordingError(f"{self.folder} has complete recordings, which are never overwritten: take another folder")
         self.folder.mkdir(parents=True, exist_ok=True)
+        self._settings = {"width": width, "rate": self._rate, **dict(about or {})}
         done = _lines(self.folder)
         for line in done:
-            if (line["width"], line["rate"]) != (width, self._rate):
+            if begun := {key: line.get(key) for key, value in self._settings.items() if line.get(key) != value}:
                 raise RecordingError(
-                    f"{self.folder} was begun with width {line['width']} and {line['rate']:g} frames per second, "
-                    f"not {width} and {rate:g}: go on with those, or take another folder"
+                    f"{self.folder} was begun with {begun}, not { {key: self._settings[key] for key in begun} }: go on with "
+                    "those, or take another folder"
                 )
         if done:  # without a line that was cut short
             (self.folder / LINES).write_text("".join(json.dumps(line) + "\n" for line in done))
@@ -274,7 +278,7 @@ class Writer:
         """
         if not self.count:
             raise RecordingError(f"no episode was added to {self.folder}: recordings need at least one")
-        self._write(MARKER, {"format": FORMAT, "width": self._width, "rate": self._rate, "episodes": self.count})
+        self._write(MARKER, {"format": FORMAT, **self._settings, "episodes": self.count})
 
     def add(
         self,
@@ -312,7 +316,7 @@ class Writer:
         arrays: dict[str, Any] = dict(columns)
         np.savez_compressed(self.folder / f"{name}.npz", **arrays)
         partial.replace(self.folder / f"{name}.mp4")
-        line = {"frames": length, "width": self._width, "rate": self._rate, "instruction": instruction, **dict(about or {})}
+        line = {"frames": length, **self._settings, "instruction": instruction, **dict(about or {})}
         with (self.folder / LINES).open("a") as handle:
             handle.write(json.dumps(line) + "\n")
         self.count += 1
