@@ -5,6 +5,7 @@ After EyeRobot (arXiv:2506.10968; github.com/kerrj/eyerobot). Two transformers r
     image tokens      one for each patch of each level of the foveal pyramid
     gaze, proprio, target    the direction of the gaze, what the arm feels, the embedding of the instruction
     reach           where the tool is beside the line of sight (hand only, where the eye's place is known)
+    found           where the colours that the instruction names lie in each level (eye only, where it is told)
     actor, critic     what the eye's next turn and its value are read from (eye only)
     joints            one for each step of the arm's next moves (hand only), slot k -> step k
 
@@ -28,7 +29,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from agents.sight import COLOURS, REACH, ahead, closeness, reach
+from agents.sight import BEARING, COLOURS, REACH, ahead, bearings, closeness, reach
 from assets.errors import InvalidValueError
 from perception.frame import Fisheye
 from perception.sphere import pyramid_rays
@@ -38,6 +39,7 @@ UNIT, THETA = 14.0, 1000.0
 # Degrees from the middle to one unit of a patch's place.
 _WIDE = 30.0
 EYE_TOKENS = "actor", "critic", "gaze", "target", "proprio"
+FOUND = "found"  # before what the arm feels, where the eye is told of it
 
 
 @dataclass(frozen=True)
@@ -300,7 +302,7 @@ class Seen:
         felt: (..., F) what the arm feels, normalised.
         words: (..., W) embedding of the instruction.
         tool: (..., 3) from the eye to the tool, m, along the arm's axes; only a hand that knows the eye's place reads it.
-        points: (..., L, 2, 3) where what the instruction names lies in each level, `sight.points`; only some hands read it.
+        points: (..., L, 2, 3) where what the instruction names lies in each level, `sight.points`; only some read it.
     """
 
     images: torch.Tensor
@@ -332,26 +334,33 @@ class EyeNet(nn.Module):
         felt, words: lengths of what is felt and of the instruction's embedding.
         turns: actions.
         size: of the network.
+        told: whether a token tells where the colours that the instruction names lie.
     """
 
-    def __init__(self, encoder: nn.Module, felt: int, words: int, turns: int, size: Size) -> None:
+    def __init__(self, encoder: nn.Module, felt: int, words: int, turns: int, size: Size, told: bool = False) -> None:
         super().__init__()
-        self.encoder, self.size, self.turns = encoder, size, turns
+        self.encoder, self.size, self.turns, self.told = encoder, size, turns, told
         self.tokens = Tokens(felt, words, size.width)
+        if told:
+            bearing = BEARING * encoder.levels  # type: ignore[operator]
+            self.found = nn.Sequential(nn.Linear(bearing, size.width), nn.GELU(), nn.Linear(size.width, size.width))
+        self._count = len(EYE_TOKENS) + told
         self.learned = nn.Parameter(torch.randn(2, size.width) * 0.02)
         self.blocks = Blocks(size)
         self.actor, self.critic = _head(size.width, turns, 0.01), _head(size.width, 1, 1.0)
 
     def _begin(self, seen: Seen) -> tuple[torch.Tensor, torch.Tensor]:
-        """Tokens that attend (B, 5, width), in the order of `EYE_TOKENS`, and image tokens."""
+        """Tokens that attend (B, 5 or 6, width), in the order of `EYE_TOKENS`, and image tokens."""
         tokens = self.tokens(seen.gaze, seen.felt, seen.words)
+        if self.told:
+            tokens.insert(-1, self.found(bearings(seen.points)))
         learned = self.learned.expand(len(seen.gaze), -1, -1)
         return torch.cat([learned, torch.stack(tokens, dim=1)], dim=1), self.encoder(seen.images, seen.words)
 
     def _phases(self, time: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Phases of the five tokens and of the image tokens at steps (B,)."""
+        """Phases of the tokens that attend and of the image tokens at steps (B,)."""
         head = self.size.width // self.size.heads
-        middle = _centre().to(time.device).expand(len(time), len(EYE_TOKENS), 2)
+        middle = _centre().to(time.device).expand(len(time), self._count, 2)
         place = self.encoder.places.expand(len(time), -1, 2)  # type: ignore[operator,union-attr]
         when = time[:, None, None].float()
         return tuple(  # type: ignore[return-value]
@@ -361,7 +370,7 @@ class EyeNet(nn.Module):
     def start(self, count: int, device: Any = None) -> Memory:
         """An empty memory of `count` simulations."""
         size = self.size
-        shape = (size.depth, count, size.window - 1, len(EYE_TOKENS), size.heads, size.width // size.heads)
+        shape = (size.depth, count, size.window - 1, self._count, size.heads, size.width // size.heads)
         zeros = torch.zeros(shape, device=device)
         return Memory(zeros, zeros.clone(), torch.zeros(count, dtype=torch.long, device=device))
 
@@ -371,12 +380,12 @@ class EyeNet(nn.Module):
         phases, image_phases = self._phases(memory.steps)
         # The k-th row of the memory is k + 1 steps old.
         age = torch.arange(1, self.size.window, device=x.device)
-        known = (age <= memory.steps[:, None])[:, :, None].expand(-1, -1, len(EYE_TOKENS) - 1).flatten(1)
-        mask = torch.cat([known, known.new_ones(len(x), len(EYE_TOKENS) + images.shape[1])], dim=1)[:, None]
+        known = (age <= memory.steps[:, None])[:, :, None].expand(-1, -1, self._count - 1).flatten(1)
+        mask = torch.cat([known, known.new_ones(len(x), self._count + images.shape[1])], dim=1)[:, None]
         for number, block in enumerate(self.blocks):
             k, v = block.keys(block.norm(x), phases)
             ik, iv = block.keys(block.norm(images), image_phases)
-            past_k, past_v = (m[number][:, :, : len(EYE_TOKENS) - 1].flatten(1, 2) for m in (memory.k, memory.v))
+            past_k, past_v = (m[number][:, :, : self._count - 1].flatten(1, 2) for m in (memory.k, memory.v))
             x_next = block(x, phases, torch.cat([past_k, k, ik], dim=1), torch.cat([past_v, v, iv], dim=1), mask)
             memory.k[number] = torch.cat([k[:, None], memory.k[number][:, :-1]], dim=1)
             memory.v[number] = torch.cat([v[:, None], memory.v[number][:, :-1]], dim=1)
@@ -395,7 +404,7 @@ class EyeNet(nn.Module):
             Logits (B, T, turns) and values (B, T).
         """
         batch, length = seen.gaze.shape[:2]
-        window, count = self.size.window, len(EYE_TOKENS)
+        window, count = self.size.window, self._count
         time = _times(batch, length, began, seen.gaze.device)
         x, images = self._begin(seen.flat())
         phases, image_phases = self._phases(time.flatten())
@@ -485,7 +494,7 @@ def _times(batch: int, length: int, began: torch.Tensor | None, device: Any) -> 
 def make(
     observation: Mapping[str, Any], felt: int, turns: int, chunk: int, outputs: int, size: Size, fovs: Sequence[float],
     encoder: str = "patches", seed: int = 0, height: float | None = None, hand: Callable[..., nn.Module] = HandNet,
-    projection: str = "pinhole",
+    projection: str = "pinhole", told: bool = False,
 ) -> tuple[EyeNet, nn.Module]:  # fmt: skip
     """The eye and the hand, each with an encoder of its own.
 
@@ -502,6 +511,7 @@ def make(
         height: of the eye above the table, m, if the hand is to know where the tool is beside the line of sight.
         hand: its network, made with the arguments of `HandNet`.
         projection: of the levels.
+        told: whether the eye is told where the colours that the instruction names lie.
     """
     words, sizes = observation["target"].shape[0], {s.shape for s in observation.values() if len(s.shape) == 3}
     if len(sizes) != 1:
@@ -515,4 +525,4 @@ def make(
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return EyeNet(encode(), felt, words, turns, size), hand(encode(), felt, words, chunk, outputs, size, height)
+        return EyeNet(encode(), felt, words, turns, size, told), hand(encode(), felt, words, chunk, outputs, size, height)

@@ -64,6 +64,7 @@ class Pair:
             in the recordings' pause.
         eye_at: where the eye stands above the table, (x, y, z) m along the axes of the arm's foot. With it the hand knows where
             its tool is beside the line of sight; None where that was never measured, as in EyeRobot.
+        told: whether the eye is told where the colours that the instruction names lie in each level, `sight.points`.
 
     Raises:
         UnknownNameError, InvalidValueError: an argument is wrong.
@@ -73,6 +74,7 @@ class Pair:
         self, env: VectorEnv[Any, Any, Any], seed: int = 0, device: str = "auto", threads: int = 0,
         size: str | Mapping[str, Any] = "small", encoder: str = "patches", gaze: str = "learned", hand: bool = True,
         hand_net: str = "joints", chunk: int = 30, averaged: int = 7, wait: int = 30, eye_at: Sequence[float] | None = None,
+        told: bool = False,
     ) -> None:  # fmt: skip
         for name, value, known in (("gaze", gaze, GAZES), ("hand_net", hand_net, HANDS)):
             if value not in known:
@@ -89,6 +91,7 @@ class Pair:
         self._gaze, self._with_hand, self._chunk, self._wait = gaze, hand, chunk, wait
         self._averaged = min(averaged, len(range(AHEAD, chunk, PER_STEP)))
         self._turns = torch.from_numpy(inner.turns).to(self.device)
+        self._told = told
         self._eye_at = None if eye_at is None else np.asarray(eye_at, np.float64)
         if self._eye_at is not None and (self._eye_at.shape != (3,) or not self._eye_at[2] > 0):
             raise InvalidValueError(f"eye_at must be three numbers, m, the last above the table, got {eye_at}")
@@ -110,7 +113,7 @@ class Pair:
         self._rays = torch.from_numpy(np.nan_to_num(rays)).float().to(self.device)
         self.eye, self.hand = fort.make(
             space.spaces, felt, len(self._turns), self._chunk, dof + 1, size, self._inner.fovs, encoder, seed, height,
-            HANDS[hand_net], self._inner.projection,
+            HANDS[hand_net], self._inner.projection, self._told,
         )  # fmt: skip
         self.scales = Scales(felt, dof)
         self.scales.fit(self._inner.columns("joints"), self._inner.columns("opening"), self._chunk)
@@ -139,7 +142,7 @@ class Pair:
         tool = np.zeros((len(gaze), 3)) if self._eye_at is None else self._inner.tool(obs["joints"]) - self._eye_at
         there = torch.from_numpy(tool.astype(np.float32)).to(self.device)
         felt_units = self.scales.felt(torch.from_numpy(felt).to(self.device))
-        if self._with_hand and self._eye_at is not None:  # who else would read them
+        if self._told or (self._with_hand and self._eye_at is not None):  # who else would read them
             points = sight.points(images, words, self._rays)
         else:
             points = self._rays.new_zeros(len(gaze), len(self._levels), len(sight.COLOURS), 3)

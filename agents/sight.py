@@ -23,8 +23,8 @@ _DARK = 0.5
 _NOTHING = 3e-4
 # A line of sight that falls by less meets no table within reach, rad.
 _LEVEL = 0.15
-# Numbers of `reach`, and of `beside` for each level.
-REACH, BESIDE = 12, 2 * 12
+# Numbers of `reach`, and of `bearings` and `beside` for each level.
+REACH, BEARING, BESIDE = 12, 2 * 3, 2 * 12
 
 
 def ahead(gaze: torch.Tensor) -> torch.Tensor:
@@ -115,9 +115,18 @@ def beside(gaze: torch.Tensor, points: torch.Tensor, tool: torch.Tensor, height:
         the line of sight in the picture (2) and the root of its length; of a colour that is not there, those of the line of
         sight.
     """
-    middle = torch.tensor([0.0, 0.0, _NOTHING], device=points.device)
-    found = points + middle
     gaze, tool = gaze[:, None, None], tool[:, None, None].expand_as(points)
-    missing = reach(turned(gaze, found), tool, height)[..., 3:]
-    length = found.norm(dim=-1, keepdim=True)
-    return torch.cat([missing, found[..., :2] / length, points.norm(dim=-1, keepdim=True).sqrt()], dim=-1).flatten(1)
+    missing = reach(turned(gaze, _found(points)), tool, height)[..., 3:]
+    return torch.cat([missing, bearings(points).unflatten(1, (*points.shape[1:3], -1))], dim=-1).flatten(1)
+
+
+def bearings(points: torch.Tensor) -> torch.Tensor:
+    """Directions of `points` (B, L, 2, 3) beside the line of sight in the picture, and the root of their lengths. (B, 6 L)."""
+    found = _found(points)
+    beside = found[..., :2] / found.norm(dim=-1, keepdim=True)
+    return torch.cat([beside, points.norm(dim=-1, keepdim=True).sqrt()], dim=-1).flatten(1)
+
+
+def _found(points: torch.Tensor) -> torch.Tensor:
+    """Points, or the line of sight where there is none."""
+    return points + torch.tensor([0.0, 0.0, _NOTHING], device=points.device)

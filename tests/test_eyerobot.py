@@ -23,8 +23,8 @@ TINY = [
 
 
 def test_a_cell_is_made_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for task in eyerobot.SEARCHED:
-        for kind in ("", "-held"):
+    for task in eyerobot.TASKS:
+        for kind in ("", "-search", "-held"):
             place = tmp_path / "datasets" / "eyerobot" / f"{task.replace('_', '')}{kind}-v0"
             place.mkdir(parents=True)
             (place / "panoramas").symlink_to(asset(f"recordings/{task}/complete.json").parent)

@@ -20,9 +20,9 @@ TINY = fort.Size(width=32, heads=2, depth=2, patch=5, window=4)
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-def nets(size: fort.Size = TINY, seed: int = 0) -> tuple[fort.EyeNet, fort.HandNet]:
+def nets(size: fort.Size = TINY, seed: int = 0, told: bool = False) -> tuple[fort.EyeNet, fort.HandNet]:
     space = {"eye_0": spaces.Box(0, 255, (SIDE, SIDE, 3), np.uint8), "target": spaces.Box(-1, 1, (WORDS,))}
-    eye, hand = fort.make(space, FELT, TURNS, CHUNK, 8, size, FOVS, seed=seed)
+    eye, hand = fort.make(space, FELT, TURNS, CHUNK, 8, size, FOVS, seed=seed, told=told)
     assert isinstance(hand, fort.HandNet)
     rng = torch.Generator().manual_seed(seed)
     with torch.no_grad():  # heads begin almost at nothing, which would hide what reaches them
@@ -45,10 +45,11 @@ def changed(one: fort.Seen, what: str, step: int) -> fort.Seen:
     return fort.Seen(**{k: value if k == what else getattr(one, k) for k in fort.Seen.__annotations__})
 
 
+@pytest.mark.parametrize("told", [False, True])
 @pytest.mark.parametrize("size", [TINY, fort.Size(width=32, heads=2, depth=3, patch=5, window=4, image_mlp=True)])
 @torch.no_grad()
-def test_stepping_and_passing_through_agree(size: fort.Size) -> None:
-    eye, _ = nets(size)
+def test_stepping_and_passing_through_agree(size: fort.Size, told: bool) -> None:
+    eye, _ = nets(size, told=told)
     whole, began = seen(3, 15), torch.zeros(3, 15, dtype=torch.bool)
     began[:, 0] = True
     began[1, 6] = True
@@ -76,6 +77,15 @@ def test_what_the_eye_sees_and_remembers_with_one_block(what: str, ago: int, see
     logits, other = eye(whole)[0], eye(changed(whole, what, 11 - ago))[0]
     assert (not torch.allclose(logits[:, 11], other[:, 11], atol=1e-6)) is seen_later
     torch.testing.assert_close(logits[:, : 11 - ago], other[:, : 11 - ago])  # the past knows nothing of it
+
+
+@pytest.mark.parametrize(("told", "ago", "seen_later"), [(False, 0, False), (True, 0, True), (True, 3, True), (True, 4, False)])
+@torch.no_grad()
+def test_an_eye_that_is_told_where_colours_lie_remembers_it(told: bool, ago: int, seen_later: bool) -> None:
+    eye, _ = nets(fort.Size(width=32, heads=2, depth=1, patch=5, window=4), told=told)
+    whole = seen(1, 12)
+    logits, other = eye(whole)[0], eye(changed(whole, "points", 11 - ago))[0]
+    assert (not torch.allclose(logits[:, 11], other[:, 11], atol=1e-6)) is seen_later
 
 
 @pytest.mark.parametrize("what", ["images", "felt"])

@@ -82,7 +82,7 @@ def test_a_half_written_folder_is_refused_and_goes_on(tmp_path: Path) -> None:
         Recordings(tmp_path)
     with (tmp_path / LINES).open("a") as handle:
         handle.write('{"frames": 3')  # cut short
-    with pytest.raises(RecordingError, match="begun with width 64"):
+    with pytest.raises(RecordingError, match=r"begun with \{.width.: 64\}, not \{.width.: 128\}"):
         Writer(tmp_path, 128, 30)
     with Writer(tmp_path, WIDTH, 30) as writer:
         assert writer.count == 1
