@@ -390,8 +390,7 @@ class BCRLLearner(Pair):
             self._lead_astray(seen, wanted)
         if self._blind:
             shut = torch.rand(len(steps), generator=self._rng).to(self.device) < self._blind
-            dark = seen[shut].unseen()
-            seen.images[shut], seen.gaze[shut], seen.points[shut] = dark.images, dark.gaze, dark.points
+            seen.hide(shut)
         kept = torch.rand(seen.felt.shape, generator=self._rng).to(self.device) >= self._dropout
         seen.felt = seen.felt * kept / (1 - self._dropout)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self._half):

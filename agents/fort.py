@@ -29,7 +29,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from agents.sight import BEARING, COLOURS, REACH, ahead, bearings, closeness, reach
+from agents.sight import BEARING, COLOURS, REACH, ahead, bearings, reach
 from assets.errors import InvalidValueError
 from perception.frame import Fisheye
 from perception.sphere import pyramid_rays
@@ -153,16 +153,21 @@ class Patches(nn.Module):
         self.grid: torch.Tensor
         self.register_buffer("grid", torch.cat([within.expand_as(plane), plane], dim=-1), persistent=False)
 
-    def forward(self, images: torch.Tensor, words: torch.Tensor) -> torch.Tensor:
-        """Tokens of (B, L, R, R, 3) bytes and (B, words): (B, L P, width)."""
-        batch, levels, side, _, _ = images.shape
-        count, patch = side // self.patch, self.patch
-        cut = images.reshape(batch, levels, count, patch, count, patch, 3).permute(0, 1, 2, 4, 3, 5, 6)
-        pixels = cut.reshape(batch, levels * count**2, patch**2, 3).float() / 255
-        tokens = self.of_pixels(torch.cat([2 * pixels.flatten(2) - 1, *closeness(pixels, words)], dim=-1))
+    def forward(self, seen: Seen) -> torch.Tensor:
+        """Tokens of what is seen, (B,): (B, L P, width)."""
+        words = seen.words
+        colours, close = self._cut(seen.images) * 2 - 1, self._cut(seen.close)
+        tokens = self.of_pixels(torch.cat([colours, close], dim=-1))
         scale, shift = self.of_words(words)[:, None].chunk(2, dim=-1)
         where = (self.level + self.of_place(self.grid)).flatten(0, 1)
         return self.mix(tokens * (1 + scale) + shift) + where
+
+    def _cut(self, images: torch.Tensor) -> torch.Tensor:
+        """Patches of (B, L, R, R, C) bytes, as numbers in [0, 1]. (B, L P, patch^2 C)."""
+        batch, levels, side, _, channels = images.shape
+        count, patch = side // self.patch, self.patch
+        cut = images.reshape(batch, levels, count, patch, count, patch, channels).permute(0, 1, 2, 4, 3, 5, 6)
+        return cut.reshape(batch, levels * count**2, patch**2 * channels).float() / 255
 
 
 class FrozenPatches(nn.Module):
@@ -189,9 +194,9 @@ class FrozenPatches(nn.Module):
         self.register_buffer("places", places(fovs, side, projection), persistent=False)
         self._count, self.levels = side**2, len(fovs)
 
-    def forward(self, images: torch.Tensor, words: torch.Tensor) -> torch.Tensor:
-        """Tokens of (B, L, R, R, 3) bytes; the instruction is not looked at. (B, L P, width)."""
-        del words
+    def forward(self, seen: Seen) -> torch.Tensor:
+        """Tokens of what is seen, (B,), whatever the instruction: (B, L P, width)."""
+        images = seen.images
         mean, std = (torch.tensor(v, device=images.device) for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
         pixels = ((images.flatten(0, 1).float() / 255 - mean) / std).movedim(-1, 1)
         with torch.no_grad():
@@ -303,6 +308,7 @@ class Seen:
         words: (..., W) embedding of the instruction.
         tool: (..., 3) from the eye to the tool, m, along the arm's axes; only a hand that knows the eye's place reads it.
         points: (..., L, 2, 3) where what the instruction names lies in each level, `sight.points`; only some read it.
+        close: (..., L, R, R, 2) bytes: how close pixels are to the colours that the instruction names, `sight.closeness`.
     """
 
     images: torch.Tensor
@@ -311,6 +317,7 @@ class Seen:
     words: torch.Tensor
     tool: torch.Tensor
     points: torch.Tensor
+    close: torch.Tensor
 
     def flat(self) -> Seen:
         """With (B, T) made one axis."""
@@ -318,8 +325,14 @@ class Seen:
 
     def unseen(self) -> Seen:
         """The same with closed eyes: grey pictures, and a gaze straight ahead."""
-        grey, nothing = torch.full_like(self.images, 128), torch.zeros_like(self.points)
-        return replace(self, images=grey, gaze=torch.zeros_like(self.gaze), points=nothing)
+        nothing = {name: torch.zeros_like(getattr(self, name)) for name in ("gaze", "points", "close")}
+        return replace(self, images=torch.full_like(self.images, 128), **nothing)
+
+    def hide(self, chosen: torch.Tensor) -> None:
+        """Close the eyes in some of them, in place: of a mask over the leading axes."""
+        dark = self[chosen].unseen()
+        for name in Seen.__annotations__:
+            getattr(self, name)[chosen] = getattr(dark, name)
 
     def __getitem__(self, index: Any) -> Seen:
         """Some of them."""
@@ -355,7 +368,7 @@ class EyeNet(nn.Module):
         if self.told:
             tokens.insert(-1, self.found(bearings(seen.points)))
         learned = self.learned.expand(len(seen.gaze), -1, -1)
-        return torch.cat([learned, torch.stack(tokens, dim=1)], dim=1), self.encoder(seen.images, seen.words)
+        return torch.cat([learned, torch.stack(tokens, dim=1)], dim=1), self.encoder(seen)
 
     def _phases(self, time: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Phases of the tokens that attend and of the image tokens at steps (B,)."""
@@ -454,7 +467,7 @@ class HandNet(nn.Module):
             tokens.append(self.reach(reach(seen.gaze, seen.tool, self.height)))
         batch, known = len(seen.gaze), len(tokens)
         x = torch.cat([torch.stack(tokens, dim=1), self.joint.expand(batch, -1, -1)], dim=1)
-        images = self.encoder(seen.images, seen.words)
+        images = self.encoder(seen)
         head = self.size.width // self.size.heads
         time = torch.cat([torch.zeros(known), torch.arange(self.chunk)]).to(x.device)
         middle = _centre().to(x.device).expand(len(time), 2)

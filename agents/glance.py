@@ -58,7 +58,7 @@ class Glance(nn.Module):
         if self.height is not None:
             known.append(reach(seen.gaze, seen.tool, self.height))
             known.append(beside(seen.gaze, seen.points, seen.tool, self.height))
-        felt, images = torch.cat(known, dim=-1), self.encoder(seen.images, seen.words)
+        felt, images = torch.cat(known, dim=-1), self.encoder(seen)
         asked = self._split(self.questions(felt).unflatten(-1, (QUESTIONS, -1)))
         keys, values = map(self._split, self.answers(images).chunk(2, dim=-1))
         found = functional.scaled_dot_product_attention(asked, keys, values).transpose(1, 2).flatten(1)

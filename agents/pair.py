@@ -142,11 +142,12 @@ class Pair:
         tool = np.zeros((len(gaze), 3)) if self._eye_at is None else self._inner.tool(obs["joints"]) - self._eye_at
         there = torch.from_numpy(tool.astype(np.float32)).to(self.device)
         felt_units = self.scales.felt(torch.from_numpy(felt).to(self.device))
+        weights = sight.closeness(images, words)
         if self._told or (self._with_hand and self._eye_at is not None):  # who else would read them
-            points = sight.points(images, words, self._rays)
+            points = sight.points(weights, self._rays)
         else:
             points = self._rays.new_zeros(len(gaze), len(self._levels), len(sight.COLOURS), 3)
-        return fort.Seen(images, gaze, felt_units, words, there, points)
+        return fort.Seen(images, gaze, felt_units, words, there, points, (255 * weights).round().byte())
 
     def _choose(self, logits: torch.Tensor, seen: fort.Seen, deterministic: bool = False) -> torch.Tensor:
         """The eye's turns, (N,)."""

@@ -34,38 +34,37 @@ def ahead(gaze: torch.Tensor) -> torch.Tensor:
     return torch.stack([cos * azimuth.cos(), cos * azimuth.sin(), elevation.sin()], dim=-1)
 
 
-def points(images: torch.Tensor, words: torch.Tensor, rays: torch.Tensor) -> torch.Tensor:
+def closeness(images: torch.Tensor, words: torch.Tensor) -> torch.Tensor:
+    """How close pixels are to any shade of either colour that the instruction names: the weights w_c, 1 to 0.
+
+    Args:
+        images: (B, ..., 3) bytes.
+        words: (B, W) embeddings of instructions, as of `perception.text`.
+
+    Returns:
+        (B, ..., 2); 0 for a colour that is not named.
+    """
+    pixels = images.flatten(1, -2).float() / 255
+    colours = torch.stack([(words[:, c] + 1) / 2 for c in COLOURS], dim=-1)  # (B, 3, 2)
+    named = torch.stack([words[:, c.stop] for c in COLOURS], dim=-1)[:, None]
+    along, length = pixels @ colours, colours.square().sum(dim=1, keepdim=True)
+    shade = (along / length.clamp(min=1e-6)).clamp(_DARK, 1)
+    # ||pixel - t c||^2, its parts one by one: none of them is as large as three copies of the picture.
+    apart = pixels.square() @ pixels.new_ones(3, 1) - 2 * shade * along + shade.square() * length
+    return ((-_SHARP * apart).exp() * named).unflatten(1, images.shape[1:-1])
+
+
+def points(weights: torch.Tensor, rays: torch.Tensor) -> torch.Tensor:
     """Where either colour lies in each level, camera frame (x right, y down, z ahead).
 
     Args:
-        images: (B, L, R, R, 3) bytes.
-        words: (B, W) embeddings of instructions, as of `perception.text`.
+        weights: (B, L, R, R, 2) of the pixels, see `closeness`.
         rays: (L, R, R, 3) of the pixels, camera frame; zero where there is none.
 
     Returns:
         (B, L, 2, 3): mean of the weighted rays; 0 for a colour that is not named.
     """
-    weights = closeness(images.float() / 255, words)
-    return torch.einsum("cblrs,lrsx->blcx", weights, rays) / rays[0, ..., 0].numel()
-
-
-def closeness(pixels: torch.Tensor, words: torch.Tensor) -> torch.Tensor:
-    """How close pixels are to any shade of either colour that the instruction names, 1 to 0; 0 for a colour that is not named.
-
-    Args:
-        pixels: (B, ..., 3) in [0, 1].
-        words: (B, W), as of `points`.
-
-    Returns:
-        (2, B, ...).
-    """
-    out = []
-    for c in COLOURS:
-        colour = ((words[:, c] + 1) / 2).reshape(-1, *[1] * (pixels.ndim - 2), 3)
-        shade = (pixels * colour).sum(-1) / colour.square().sum(-1).clamp(min=1e-6)
-        apart = (pixels - shade.clamp(_DARK, 1)[..., None] * colour).square().sum(-1)
-        out.append((-_SHARP * apart).exp() * words[:, c.stop].reshape(-1, *[1] * (pixels.ndim - 2)))
-    return torch.stack(out)
+    return torch.einsum("blrsc,lrsx->blcx", weights, rays) / rays[0, ..., 0].numel()
 
 
 def turned(gaze: torch.Tensor, points: torch.Tensor) -> torch.Tensor:

@@ -36,12 +36,14 @@ def seen(batch: int, length: int, seed: int = 1) -> fort.Seen:
     rng = torch.Generator().manual_seed(seed)
     images = torch.randint(0, 256, (batch, length, len(FOVS), SIDE, SIDE, 3), dtype=torch.uint8, generator=rng)
     numbers = [torch.randn(batch, length, n, generator=rng) for n in (2, FELT, WORDS, 3)]
-    return fort.Seen(images, *numbers, torch.randn(batch, length, len(FOVS), 2, 3, generator=rng))
+    points = torch.randn(batch, length, len(FOVS), 2, 3, generator=rng)
+    close = torch.randint(0, 256, (batch, length, len(FOVS), SIDE, SIDE, 2), dtype=torch.uint8, generator=rng)
+    return fort.Seen(images, *numbers, points, close)
 
 
 def changed(one: fort.Seen, what: str, step: int) -> fort.Seen:
     value = getattr(one, what).clone()
-    value[:, step] = 255 - value[:, step] if what == "images" else value[:, step] + 1
+    value[:, step] = 255 - value[:, step] if value.dtype == torch.uint8 else value[:, step] + 1
     return fort.Seen(**{k: value if k == what else getattr(one, k) for k in fort.Seen.__annotations__})
 
 
@@ -65,7 +67,7 @@ def test_stepping_and_passing_through_agree(size: fort.Size, told: bool) -> None
 @pytest.mark.parametrize(
     ("what", "ago", "seen_later"),
     [
-        ("images", 0, True), ("felt", 0, True), ("gaze", 0, True), ("words", 0, True),
+        ("images", 0, True), ("close", 0, True), ("felt", 0, True), ("gaze", 0, True), ("words", 0, True),
         ("gaze", 3, True), ("words", 3, True),  # remembered
         ("gaze", 4, False), ("words", 4, False),  # beyond the window
     ],
@@ -88,7 +90,7 @@ def test_an_eye_that_is_told_where_colours_lie_remembers_it(told: bool, ago: int
     assert (not torch.allclose(logits[:, 11], other[:, 11], atol=1e-6)) is seen_later
 
 
-@pytest.mark.parametrize("what", ["images", "felt"])
+@pytest.mark.parametrize("what", ["images", "close", "felt"])
 @torch.no_grad()
 def test_past_pictures_and_feelings_are_reached_only_through_other_tokens(what: str) -> None:
     eye, _ = nets(fort.Size(width=32, heads=2, depth=1, patch=5, window=4))
@@ -185,7 +187,7 @@ def test_networks_of_the_published_size_take_a_step() -> None:
     space = {"eye_0": spaces.Box(0, 255, (side, side, 3), np.uint8), "target": spaces.Box(-1, 1, (WORDS,))}
     eye, hand = fort.make(space, FELT, TURNS, CHUNK, 8, fort.PUBLISHED, FOVS)
     images = torch.zeros(1, len(FOVS), side, side, 3, dtype=torch.uint8)
-    one = fort.Seen(images, *(torch.zeros(1, n) for n in (2, FELT, WORDS, 3)), torch.zeros(1, len(FOVS), 2, 3))
+    one = fort.Seen(images, *(torch.zeros(1, n) for n in (2, FELT, WORDS, 3)), torch.zeros(1, len(FOVS), 2, 3), images[..., :2])
     logits, worth = eye.step(one, eye.start(1))
     moves = hand(one)
     assert (logits.shape, worth.shape, moves.shape) == ((1, TURNS), (1,), (1, CHUNK, 8))
@@ -201,7 +203,7 @@ def test_a_frozen_transformer_can_be_the_encoder(tmp_path: Path) -> None:
     eye, hand = fort.make(space, FELT, TURNS, CHUNK, 8, TINY, FOVS, encoder=str(folder))
     rng = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (2, 3, 28, 28, 3), dtype=torch.uint8, generator=rng)
-    said = hand(fort.Seen(images, *(torch.zeros(2, n) for n in (2, FELT, WORDS, 3)), torch.zeros(2, 3, 2, 3)))
+    said = hand(fort.Seen(images, *(torch.zeros(2, n) for n in (2, FELT, WORDS, 3)), torch.zeros(2, 3, 2, 3), images[..., :2]))
     assert said.shape == (2, CHUNK, 8)
     said.sum().backward()
     frozen = eye.encoder._frozen[0]  # type: ignore[union-attr,index]

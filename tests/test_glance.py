@@ -23,7 +23,8 @@ def hand(height: float | None = 0.22) -> Glance:
 def seen(batch: int, rng: torch.Generator) -> fort.Seen:
     images = torch.randint(0, 100, (batch, len(FOVS), SIDE, SIDE, 3), dtype=torch.uint8, generator=rng)
     numbers = [torch.randn(batch, n, generator=rng) for n in (2, FELT, WORDS, 3)]
-    return fort.Seen(images, *numbers, torch.randn(batch, len(FOVS), 2, 3, generator=rng))
+    points = torch.randn(batch, len(FOVS), 2, 3, generator=rng)
+    return fort.Seen(images, *numbers, points, 255 - images[..., :2])
 
 
 @pytest.mark.parametrize("what", fort.Seen.__annotations__)

@@ -25,6 +25,10 @@ def pictures(colour: tuple[float, float, float], row: slice, column: slice) -> t
     return torch.from_numpy((255 * picture).astype(np.uint8))
 
 
+def found_in(images: torch.Tensor, words: torch.Tensor) -> torch.Tensor:
+    return sight.points(sight.closeness(images, words), RAYS)
+
+
 def test_reach_is_where_the_tool_is_beside_the_line_of_sight() -> None:
     # The tool on the table, 0.5 m ahead of an eye 0.22 m above it, and the eye on the tool: nothing is missing.
     down = float(np.arctan2(-0.22, 0.5))
@@ -55,7 +59,7 @@ def test_the_named_colour_is_found_in_any_shade_to_a_fraction_of_a_pixel(name: s
     r, g, b = COLOURS[name]
     row, column = slice(8, 13), slice(20, 31)
     words = torch.from_numpy(embed([f"touch the {name} thing"]))
-    found = sight.points(pictures((shade * r, shade * g, shade * b), row, column), words, RAYS)
+    found = found_in(pictures((shade * r, shade * g, shade * b), row, column), words)
     there = RAYS[0, row, column].mean(dim=(0, 1))
     away = sight.turned(torch.zeros(2), found[0, 0, 0]) - sight.turned(torch.zeros(2), there)
     assert float(torch.rad2deg(away.abs()).max()) < 0.25 * FOVS[0] / SIDE
@@ -67,7 +71,7 @@ def test_the_named_colour_is_found_in_any_shade_to_a_fraction_of_a_pixel(name: s
 def test_the_colours_of_two_things_are_told_apart() -> None:
     picture = pictures(COLOURS["cyan"], slice(5, 10), slice(5, 10))
     picture[0, 0, 25:30, 30:35] = torch.from_numpy((255 * np.array(COLOURS["orange"])).astype(np.uint8))
-    found = sight.points(picture, torch.from_numpy(embed(["put the cyan towel into the orange bucket"])), RAYS)[0, 0]
+    found = found_in(picture, torch.from_numpy(embed(["put the cyan towel into the orange bucket"])))[0, 0]
     towel, bucket = RAYS[0, 7, 7], RAYS[0, 27, 32]
     for point, there in zip(found, (towel, bucket), strict=True):
         assert torch.allclose(point[:2] / point[2], there[:2] / there[2], atol=2e-3)
@@ -86,7 +90,7 @@ def test_beside_is_the_reach_from_a_gaze_that_would_look_at_it() -> None:
         near = (towards.norm(dim=-1) < 0.02).reshape(SIDE, SIDE)
         picture = pictures(GREY, slice(0), slice(0))
         picture[0, 0][near] = torch.tensor([229, 0, 0], dtype=torch.uint8)
-        points = sight.points(picture, words, RAYS)
+        points = found_in(picture, words)
         told.append(sight.beside(gaze, points, tool, 0.22)[0, :3])
     wanted = sight.reach(thing[None], tool, 0.22)[0, 3:6]
     for one in told:
