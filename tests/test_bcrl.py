@@ -168,7 +168,7 @@ def test_with_blind_lessons_the_eye_is_paid_by_what_seeing_adds() -> None:
     assert less.rollout().told["rollout/reward"] == 0
     seen, shut = one.seen.flat(), []
     teacher = learner(augment=0.0, blind=0.5, dropout=0.0)
-    teacher.hand.encoder.register_forward_pre_hook(lambda _, given: shut.append((given[0] == 128).all(dim=(1, 2, 3, 4))))
+    teacher.hand.encoder.register_forward_pre_hook(lambda _, given: shut.append((given[0].images == 128).all(dim=(1, 2, 3, 4))))
     for _ in range(20):
         teacher.hand_update(one, torch.arange(20))
     assert 0.35 < torch.cat(shut).float().mean() < 0.65

@@ -235,6 +235,20 @@ def test_the_towel_droops_when_it_is_lifted() -> None:
     env.close()
 
 
+def test_a_towel_in_its_bucket_is_hidden_and_what_lies_around_is_not() -> None:
+    env = BatchEnv("envs.tasks.eye.towel:TowelBucket", 4, observe=())
+    env.reset(seed=0)
+    there = {phrase: np.isfinite(direction[:, 0]) for phrase, direction in env.sights().items()}
+    for phrase, seen in env.visible().items():
+        np.testing.assert_array_equal(seen, there[phrase], err_msg=phrase)  # the arm stands in nobody's way
+    goal = env.physics.mocap_pos("bucket/root") + np.array([0, 0, 0.05])
+    env.physics.qpos("towel/free")[:, :3] = goal
+    env.physics.forward()
+    assert not env.visible()["the cyan towel"].any()
+    assert env.visible()["the orange bucket"].all()
+    env.close()
+
+
 def test_neither_towel_nor_bucket_is_in_view_at_first() -> None:
     env = BatchEnv("envs.tasks.eye.towel:TowelBucket", 64, observe=())
     obs, _ = env.reset(seed=0)

@@ -92,6 +92,23 @@ def test_pictures_of_other_cameras_are_what_the_task_observes(dataset: Path) -> 
         one.close()
 
 
+def test_stills_are_every_so_manieth_step_of_the_film(dataset: Path, tmp_path: Path) -> None:
+    env = make(2)
+    whole = Recordings(dataset / panoramas.FOLDER)
+    stills = Recordings(film(env, Demonstrations(dataset), WIDTH, tmp_path / "stills", stills=3, show=False))
+    for all_frames, few in zip(whole, stills, strict=True):
+        assert len(few) == (len(all_frames) - 1) // 2 // 3 + 1
+        for name, column in few.columns.items():
+            np.testing.assert_array_equal(column, all_frames.columns[name][::6], err_msg=name)
+        shown, full = few.film(), all_frames.film()
+        for number in range(len(few)):
+            apart = np.abs(shown[number].astype(int) - full[6 * number])
+            assert apart.mean() < 6  # both are compressed
+    with pytest.raises(InvalidValueError, match=r"stills must be >= 0 control steps, got -1"):
+        film(env, Demonstrations(dataset), WIDTH, tmp_path / "none", stills=-1)
+    env.close()
+
+
 def test_an_interrupted_film_goes_on(dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     target = dataset / "again"
     env, demonstrations = make(2), Demonstrations(dataset)
