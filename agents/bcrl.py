@@ -18,7 +18,6 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +30,7 @@ from torch.nn import functional
 from agents import checkpoint, fort
 from agents.augment import Jitter
 from agents.base import Observation
+from agents.experience import Rollout, Rows, advantages, before_restart
 from agents.pair import CHOSEN, Pair
 from agents.parallel import Group
 from assets.errors import InvalidValueError, UnknownNameError
@@ -47,45 +47,6 @@ _REMEDIES = {
     "grip": "add a column 'grip' to the table of joints, what the gripper is told, from 0, shut, to 1, open; or train the eye "
     "alone with reward=env hand=false",
 }
-
-
-@dataclass
-class Rollout:
-    """One episode of every eye: (B, T) throughout.
-
-    Attributes:
-        seen: what both networks saw.
-        turns, logp, values, rewards: of the eye.
-        last: (B,) value of what came after the last step.
-        guided: (B, T) turns of one who knows the target once it is in sight.
-        wanted: (B, T, chunk, outputs) what the hand should have said.
-        valid: (B, T, chunk) which of it exists and is learned.
-        told: means over the episode.
-        first: (B, T, turns) log-probabilities of the eye that this one began with, where it keeps to it.
-    """
-
-    seen: fort.Seen
-    turns: torch.Tensor
-    logp: torch.Tensor
-    values: torch.Tensor
-    rewards: torch.Tensor
-    last: torch.Tensor
-    guided: torch.Tensor
-    wanted: torch.Tensor
-    valid: torch.Tensor
-    told: dict[str, float]
-    first: torch.Tensor | None = None
-
-
-def advantages(
-    rewards: torch.Tensor, values: torch.Tensor, last: torch.Tensor, gamma: float, lam: float
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Generalised advantages (Schulman et al. 2016, arXiv:1506.02438, eq. 16) and returns, both (B, T)."""
-    out, ahead, following = torch.zeros_like(rewards), torch.zeros_like(last), last
-    for t in range(rewards.shape[1] - 1, -1, -1):
-        ahead = rewards[:, t] + gamma * following - values[:, t] + gamma * lam * ahead
-        out[:, t], following = ahead, values[:, t]
-    return out, out + values
 
 
 class BCRLLearner(Pair):
@@ -238,7 +199,7 @@ class BCRLLearner(Pair):
             raise InvalidValueError(f"the hand learns {self._chunk} rows: make the environment with chunk={self._chunk}")
         count, length = self._env.num_envs, int(self._inner.max_episode_steps)
         jitter = self._jitter.draw(count, self._rng).to(self.device)
-        memory, rows = self.eye.start(count, self.device), _Rows()
+        memory, rows = self.eye.start(count, self.device), Rows()
         seen = self.see(obs, jitter)
         for _ in range(length):
             logits, value = self._look(seen, memory)
@@ -249,7 +210,7 @@ class BCRLLearner(Pair):
             guided = torch.from_numpy(np.asarray(self._inner.guide())).to(self.device)
             rows.add(seen=seen, turns=turn, logp=logp, values=value, guided=guided, **self._lesson(obs, info))
             obs, paid, _, _, info = self._env.step(turn.cpu().numpy())
-            obs, info = _before_restart(obs, info)
+            obs, info = before_restart(obs, info)
             seen = self.see(obs, jitter)
             # A turn is worth what is then told from what is then seen.
             rows.add(rewards=self._worth(seen, obs, info) if self._reward != "env" else torch.from_numpy(paid).to(self.device))
@@ -471,34 +432,6 @@ class BCRLLearner(Pair):
         self._rng.set_state(checkpoint.to_tensors(own["rng"]).to(torch.uint8))
         self._inner.resume(own["env"]["arrays"], own["env"]["rest"])
         self._steps = int(saved["steps"])
-
-
-class _Rows:
-    """Lists over time, by name."""
-
-    def __init__(self) -> None:
-        self._lists: dict[str, list[Any]] = {}
-
-    def add(self, **values: Any) -> None:
-        for name, value in values.items():
-            self._lists.setdefault(name, []).append(value)
-
-    def stacked(self) -> dict[str, Any]:
-        """(B, T, ...) each."""
-        out = {}
-        for name, values in self._lists.items():
-            if isinstance(values[0], fort.Seen):
-                out[name] = fort.Seen(*(torch.stack([getattr(v, k) for v in values], dim=1) for k in fort.Seen.__annotations__))
-            else:
-                out[name] = torch.stack(values, dim=1)
-        return out
-
-
-def _before_restart(obs: Observation, info: Mapping[str, Any]) -> tuple[Observation, Mapping[str, Any]]:
-    """What the episodes ended with, where new ones have begun already."""
-    if "final_obs" not in info:
-        return obs, info
-    return {key: np.stack([one[key] for one in info["final_obs"]]) for key in obs}, info["final_info"]
 
 
 def _at_least(**given: tuple[int, int]) -> None:

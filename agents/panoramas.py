@@ -56,8 +56,8 @@ def film(
         demonstrations: the dataset.
         width: of the panoramas, pixels: 5760 gives 16 pixels a degree.
         folder: of the recordings; None takes "panoramas" in the dataset's own.
-        stills: keep a picture of every so-manieth control step alone, for visual search, in which the world stands still; played,
-            it would go too fast. 0 for all frames.
+        stills: keep a picture of every so-manieth control step alone, for visual search, in which the world stands still;
+            played, they would go too fast. 0 for all frames.
         after: how long an episode goes on after its first success, seconds.
         crf: of H.264.
         show: tell of the progress on standard error.

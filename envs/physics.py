@@ -174,7 +174,7 @@ class Physics:
     def rays(
         self, sim: int, origin: NDArray[np.float64], directions: NDArray[np.float64], groups: Sequence[int]
     ) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
-        """What rays from one point meet first: distances, metres, and ids of geoms; -1 for a ray that meets nothing. (R,) twice.
+        """What rays from one point meet first: distances, metres, and ids of geoms, (R,) each; -1 where they meet nothing.
 
         Args:
             sim: which simulation.

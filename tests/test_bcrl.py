@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 
 from agents import checkpoint, parallel
 from agents.augment import Jitter
-from agents.bcrl import BCRLLearner, Rollout, advantages
+from agents.bcrl import BCRLLearner
 from agents.config import load
 from agents.evaluate import main as evaluate
+from agents.experience import Rollout, advantages
 from agents.make import make_env, make_learner
 from agents.pair import AHEAD_GAZE
 from agents.parallel import Group
