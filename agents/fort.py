@@ -355,8 +355,8 @@ class EyeNet(nn.Module):
         self.encoder, self.size, self.turns, self.told = encoder, size, turns, told
         self.tokens = Tokens(felt, words, size.width)
         if told:
-            bearing = BEARING * encoder.levels  # type: ignore[operator]
-            self.found = nn.Sequential(nn.Linear(bearing, size.width), nn.GELU(), nn.Linear(size.width, size.width))
+            levels: int = encoder.levels  # type: ignore[assignment]
+            self.found = nn.Sequential(nn.Linear(BEARING * levels, size.width), nn.GELU(), nn.Linear(size.width, size.width))
         self._count = len(EYE_TOKENS) + told
         self.learned = nn.Parameter(torch.randn(2, size.width) * 0.02)
         self.blocks = Blocks(size)
