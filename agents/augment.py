@@ -9,8 +9,8 @@ from torch.nn import functional
 
 from assets.errors import InvalidValueError
 
-# Ranges of EyeRobot's colour jitter (github.com/kerrj/eyerobot): factors 1 +- of brightness, contrast and saturation. The hue, which
-# it turns by up to 18 degrees, stays: instructions name colours, and orange is that far from red.
+# Ranges of EyeRobot's colour jitter (github.com/kerrj/eyerobot): factors 1 +- of brightness, contrast and saturation. The hue,
+# which it turns by up to 18 degrees, stays: instructions name colours, and orange is that far from red.
 BRIGHTNESS, CONTRAST, SATURATION = 0.2, 0.2, 0.1
 _GREY = (0.299, 0.587, 0.114)
 

@@ -57,7 +57,7 @@ class BCRLLearner(Pair):
         seed: of the initial weights and of everything drawn here.
         device: "auto", "cpu", "cuda".
         threads: torch threads on the CPU; 0 leaves torch's choice.
-        size, encoder, hand_net, chunk, averaged, wait, eye_at, told: see `Pair`.
+        size, encoder, hand_net, chunk, averaged, wait, eye_at, told, inhibit: see `Pair`.
         gaze: see `Pair`; all but "learned" leave the eye unlearned.
         reward: "path", "se3" (the tool's poses) and "joint" of the hand's predictions, see `rewards.chunks`, or "env".
         radian: what a radian of the tool costs in "se3", m.
@@ -120,6 +120,7 @@ class BCRLLearner(Pair):
         reward_scale: float = 3.0, blind: float = 0.0, augment: float = 0.5, dropout: float = 0.1, stray: float = 0.0,
         half: bool = False,
         averaged: int = 7, wait: int = 30, eye_from: int = 0, eye_at: Sequence[float] | None = None, told: bool = False,
+        inhibit: int = 0,
         radian: float = RADIAN,
         grip: float | None = None,
     ) -> None:  # fmt: skip
@@ -142,7 +143,9 @@ class BCRLLearner(Pair):
         if not 1 <= minibatches <= env.num_envs:
             raise InvalidValueError(f"minibatches must be in [1, {env.num_envs}], got {minibatches}")
         self._group = Group.here()  # first, for it says which GPU is meant
-        super().__init__(env, seed, device, threads, size, encoder, gaze, hand, hand_net, chunk, averaged, wait, eye_at, told)
+        super().__init__(
+            env, seed, device, threads, size, encoder, gaze, hand, hand_net, chunk, averaged, wait, eye_at, told, inhibit
+        )
         self._env, self._reward, self._radian = env, reward, radian
         self._grip = grip if grip is not None else GRIP * (reward == "joint")
         self._check_columns()
@@ -200,12 +203,13 @@ class BCRLLearner(Pair):
         count, length = self._env.num_envs, int(self._inner.max_episode_steps)
         jitter = self._jitter.draw(count, self._rng).to(self.device)
         memory, rows = self.eye.start(count, self.device), Rows()
+        inhibition = self._inhibition(self._greedy)
         seen = self.see(obs, jitter)
         for _ in range(length):
             logits, value = self._look(seen, memory)
             turn = self._choose(logits, seen)
             if self._gaze in CHOSEN:
-                turn[: self._greedy] = logits[: self._greedy].argmax(-1)
+                turn[: self._greedy] = inhibition.likeliest(logits[: self._greedy], seen.gaze[: self._greedy])
             logp = logits.log_softmax(-1).gather(1, turn[:, None])[:, 0]
             guided = torch.from_numpy(np.asarray(self._inner.guide())).to(self.device)
             rows.add(seen=seen, turns=turn, logp=logp, values=value, guided=guided, **self._lesson(obs, info))

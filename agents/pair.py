@@ -26,6 +26,7 @@ from agents.chunk import ChunkBuffer
 from agents.device import place
 from agents.extractor import image_keys
 from agents.glance import Glance
+from agents.inhibition import Inhibition
 from agents.scales import Scales
 from assets.errors import InvalidValueError, UnknownNameError
 from perception.recording import PER_STEP
@@ -65,6 +66,8 @@ class Pair:
         eye_at: where the eye stands above the table, (x, y, z) m along the axes of the arm's foot. With it the hand knows where
             its tool is beside the line of sight; None where that was never measured, as in EyeRobot.
         told: whether the eye is told where the colours that the instruction names lie in each level, `sight.points`.
+        inhibit: steps within which an eye that takes its likeliest turns does not go back to where it looked,
+            `agents.inhibition`; 0, as in EyeRobot, for none.
 
     Raises:
         UnknownNameError, InvalidValueError: an argument is wrong.
@@ -74,13 +77,15 @@ class Pair:
         self, env: VectorEnv[Any, Any, Any], seed: int = 0, device: str = "auto", threads: int = 0,
         size: str | Mapping[str, Any] = "small", encoder: str = "patches", gaze: str = "learned", hand: bool = True,
         hand_net: str = "joints", chunk: int = 30, averaged: int = 7, wait: int = 30, eye_at: Sequence[float] | None = None,
-        told: bool = False,
+        told: bool = False, inhibit: int = 0,
     ) -> None:  # fmt: skip
         for name, value, known in (("gaze", gaze, GAZES), ("hand_net", hand_net, HANDS)):
             if value not in known:
                 raise UnknownNameError(name, value, known)
         if wait < 0:
             raise InvalidValueError(f"wait must be >= 0, got {wait}")
+        if inhibit < 0:
+            raise InvalidValueError(f"inhibit must be >= 0 steps, got {inhibit}")
         if averaged < 1:
             raise InvalidValueError(f"averaged must be >= 1 prediction, got {averaged}")
         inner: Any = env.unwrapped
@@ -91,7 +96,7 @@ class Pair:
         self._gaze, self._with_hand, self._chunk, self._wait = gaze, hand, chunk, wait
         self._averaged = min(averaged, len(range(AHEAD, chunk, PER_STEP)))
         self._turns = torch.from_numpy(inner.turns).to(self.device)
-        self._told = told
+        self._told, self._inhibit = told, inhibit
         self._eye_at = None if eye_at is None else np.asarray(eye_at, np.float64)
         if self._eye_at is not None and (self._eye_at.shape != (3,) or not self._eye_at[2] > 0):
             raise InvalidValueError(f"eye_at must be three numbers, m, the last above the table, got {eye_at}")
@@ -149,15 +154,18 @@ class Pair:
             points = self._rays.new_zeros(len(gaze), len(self._levels), len(sight.COLOURS), 3)
         return fort.Seen(images, gaze, felt_units, words, there, points, (255 * weights).round().byte())
 
-    def _choose(self, logits: torch.Tensor, seen: fort.Seen, deterministic: bool = False) -> torch.Tensor:
-        """The eye's turns, (N,)."""
+    def _inhibition(self, count: int) -> Inhibition:
+        return Inhibition(self._turns, self._inhibit, count)
+
+    def _choose(self, logits: torch.Tensor, seen: fort.Seen, greedy: Inhibition | None = None) -> torch.Tensor:
+        """The eye's turns, (N,); drawn where it chooses and is not greedy."""
         if self._gaze == "oracle":
             return torch.from_numpy(np.asarray(self._inner.oracle())).to(self.device)
         if self._gaze == "fixed":
             left = torch.from_numpy(AHEAD_GAZE).to(seen.gaze) - seen.gaze
             return torch.cdist(left, self._turns.to(left)).argmin(dim=1)
-        if deterministic and self._gaze != "random":
-            return logits.argmax(-1)
+        if greedy is not None and self._gaze != "random":
+            return greedy.likeliest(logits, seen.gaze)
         return torch.multinomial(logits.softmax(-1).cpu(), 1, generator=self._rng)[:, 0].to(self.device)
 
     def _planned(self, said: torch.Tensor, obs: Observation) -> NDArray[np.float64]:
@@ -197,7 +205,9 @@ class Pair:
         """
         count = len(obs["gaze"])
         if self._acting is None or self._acting.count != count:
-            self._acting = _Acting(self.eye.start(count, self.device), count, self._chunk, self._averaged)
+            self._acting = _Acting(
+                self.eye.start(count, self.device), self._inhibition(count), count, self._chunk, self._averaged
+            )
         self.eye.eval()
         self.hand.eval()
         seen = self.see(obs)
@@ -205,7 +215,7 @@ class Pair:
         if self._gaze == "oracle" and self._task is not None:
             rates = np.asarray(self._task.unwrapped.oracle())[:, :2]  # type: ignore[attr-defined]
         else:
-            turn = self._choose(logits, seen, deterministic)
+            turn = self._choose(logits, seen, self._acting.inhibition if deterministic else None)
             rates = (self._turns[turn] / np.radians(self._inner.gaze_reach)).cpu().numpy()
         if not self._with_hand:
             return np.clip(rates, -1, 1).astype(np.float32)
@@ -233,6 +243,7 @@ class Pair:
             self._acting = None
         else:
             self._acting.memory.forget(torch.from_numpy(sims).to(self.device))
+            self._acting.inhibition.forget(torch.from_numpy(sims).to(self.device))
             self._acting.buffer.reset(sims)
 
     # -- weights -------------------------------------------------------------------------------------------------------
@@ -291,6 +302,7 @@ class Pair:
 @dataclass
 class _Acting:
     memory: fort.Memory
+    inhibition: Inhibition
     count: int
     chunk: int
     averaged: int

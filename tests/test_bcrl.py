@@ -47,6 +47,30 @@ def learner(env: BatchReplay | None = None, **settings: Any) -> BCRLLearner:
     return BCRLLearner(env or replay(), **given)
 
 
+def test_a_greedy_eye_can_be_kept_from_where_it_has_just_looked() -> None:
+    def walk(inhibit: int) -> bool:
+        """Whether any eye comes back to where it was."""
+        agent, env = learner(hand=False, reward="env", inhibit=inhibit), replay(8, actions="box", chunk=0)
+        left, right = (torch.eye(25)[k] for k in (0, 4))  # whichever side it looks to, it likes the other
+
+        def look(seen: Any, memory: Any) -> tuple[torch.Tensor, torch.Tensor]:
+            return torch.where(seen.gaze[:, :1] < 0, left, right), torch.zeros(8)
+
+        agent._look = look  # type: ignore[method-assign]
+        obs, _ = env.reset(seed=0)
+        gazes = [obs["gaze"]]
+        for _ in range(11):
+            obs, *_ = env.step(agent.act(obs, deterministic=True))
+            gazes.append(obs["gaze"])
+        seen = np.degrees(np.stack(gazes))
+        moved = np.linalg.norm(np.diff(seen, axis=0), axis=-1) > 0.5
+        apart = np.linalg.norm(seen[:, None] - seen[None], axis=-1)
+        return any(apart[j, i, e] < 0.4 and moved[i:j, e].any() for j in range(12) for i in range(j) for e in range(8))
+
+    assert walk(0)
+    assert not walk(30)
+
+
 def weights(net: torch.nn.Module) -> dict[str, torch.Tensor]:
     return {key: value.clone() for key, value in net.state_dict().items()}
 

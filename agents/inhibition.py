@@ -1,0 +1,48 @@
+"""Inhibition of return: a greedy eye does not go straight back to where it has just looked.
+
+    a_t = argmax_a pi(a | o_t)   over the turns a that do not lead within 0.5 degrees of a gaze of the last K steps; to stay may
+
+Attention that has left a place is slow to come back to it (Posner and Cohen 1984; in models of visual attention since Itti,
+Koch and Niebur 1998, doi:10.1109/34.730558). An eye that takes its likeliest turn needs it more than one that draws its turns:
+where two views each make the other one likely, it would go to and fro between them without end.
+"""
+
+from __future__ import annotations
+
+import torch
+
+# Gazes are the same within this angle, rad.
+_SAME = 0.0087
+
+
+class Inhibition:
+    """What greedy eyes may not go back to.
+
+    Args:
+        turns: (A, 2) azimuth and elevation that each action turns, rad.
+        steps: K, how long a gaze is not gone back to; 0 inhibits nothing.
+        count: B, of eyes.
+    """
+
+    def __init__(self, turns: torch.Tensor, steps: int, count: int) -> None:
+        self._turns, self._stays = turns.float(), turns.abs().sum(dim=1) == 0
+        self._left = torch.full((count, steps, 2), torch.nan, device=turns.device)
+
+    def likeliest(self, logits: torch.Tensor, gaze: torch.Tensor) -> torch.Tensor:
+        """The likeliest turns that lead to no place which was just left, (B,); the eyes are taken to make them.
+
+        Args:
+            logits: (B, A).
+            gaze: (B, 2) where the eyes look now, rad.
+        """
+        if not self._left.shape[1]:
+            return logits.argmax(dim=-1)
+        leads = gaze[:, None] + self._turns
+        apart = (leads[:, :, None] - self._left[:, None]).norm(dim=-1)  # NaN where there was none yet
+        back = (apart < _SAME).any(dim=-1) & ~self._stays
+        self._left = torch.cat([gaze[:, None], self._left[:, :-1]], dim=1)
+        return logits.masked_fill(back, -torch.inf).argmax(dim=-1)
+
+    def forget(self, sims: torch.Tensor) -> None:
+        """Begin anew for eyes of a mask (B,)."""
+        self._left[sims] = torch.nan
