@@ -20,11 +20,13 @@ class Inhibition:
 
     Args:
         turns: (A, 2) azimuth and elevation that each action turns, rad.
+        limits: (2,) of the gaze to either side, rad.
         steps: K, how long a gaze is not gone back to; 0 inhibits nothing.
         count: B, of eyes.
     """
 
-    def __init__(self, turns: torch.Tensor, steps: int, count: int) -> None:
+    def __init__(self, turns: torch.Tensor, limits: torch.Tensor, steps: int, count: int) -> None:
+        self._limits = limits.float()
         self._turns, self._stays = turns.float(), turns.abs().sum(dim=1) == 0
         self._left = torch.full((count, steps, 2), torch.nan, device=turns.device)
 
@@ -37,7 +39,7 @@ class Inhibition:
         """
         if not self._left.shape[1]:
             return logits.argmax(dim=-1)
-        leads = gaze[:, None] + self._turns
+        leads = (gaze[:, None] + self._turns).clamp(-self._limits, self._limits)
         apart = (leads[:, :, None] - self._left[:, None]).norm(dim=-1)  # NaN where there was none yet
         back = (apart < _SAME).any(dim=-1) & ~self._stays
         self._left = torch.cat([gaze[:, None], self._left[:, :-1]], dim=1)

@@ -95,7 +95,7 @@ class Pair:
         self.device = place(device, threads)
         self._gaze, self._with_hand, self._chunk, self._wait = gaze, hand, chunk, wait
         self._averaged = min(averaged, len(range(AHEAD, chunk, PER_STEP)))
-        self._turns = torch.from_numpy(inner.turns).to(self.device)
+        self._turns, self._limits = (torch.from_numpy(x).to(self.device) for x in (inner.turns, inner.gaze_limits))
         self._told, self._inhibit = told, inhibit
         self._eye_at = None if eye_at is None else np.asarray(eye_at, np.float64)
         if self._eye_at is not None and (self._eye_at.shape != (3,) or not self._eye_at[2] > 0):
@@ -155,7 +155,7 @@ class Pair:
         return fort.Seen(images, gaze, felt_units, words, there, points, (255 * weights).round().byte())
 
     def _inhibition(self, count: int) -> Inhibition:
-        return Inhibition(self._turns, self._inhibit, count)
+        return Inhibition(self._turns, self._limits, self._inhibit, count)
 
     def _choose(self, logits: torch.Tensor, seen: fort.Seen, greedy: Inhibition | None = None) -> torch.Tensor:
         """The eye's turns, (N,); drawn where it chooses and is not greedy."""

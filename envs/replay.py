@@ -265,6 +265,11 @@ class BatchReplay(gym.vector.VectorEnv[Arrays, NDArray[Any], NDArray[Any]]):
         """How far the eye can turn in one control step, degrees."""
         return float(np.degrees(self._reach))
 
+    @property
+    def gaze_limits(self) -> NDArray[np.float64]:
+        """How far the gaze can be from straight ahead, azimuth and elevation, rad. (2,)."""
+        return self._limits
+
     def tool(self, joints: NDArray[np.float64]) -> NDArray[np.float64]:
         """Where the arm's tool is for joint angles (..., dof), rad, by forward kinematics. (..., 3), m."""
         return chain(self._robot).tool(joints)[0]

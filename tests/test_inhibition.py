@@ -10,12 +10,13 @@ from agents.inhibition import Inhibition
 from envs.replay import turns
 
 TURNS = torch.from_numpy(np.radians(turns("directions_25")))
+LIMITS = torch.tensor(np.radians([130.0, 30.0]))
 LEFT, RIGHT, STAY = 0, 4, 24
 
 
 def walk(steps: int, likes: list[tuple[int, ...]], length: int) -> list[int]:
     """Turns of an eye that likes some more than all others, the first one most, after one another at each step."""
-    inhibition, gaze, made = Inhibition(TURNS, steps, 1), torch.zeros(1, 2), []
+    inhibition, gaze, made = Inhibition(TURNS, LIMITS, steps, 1), torch.zeros(1, 2), []
     for t in range(length):
         logits = torch.zeros(1, len(TURNS))
         for rank, turn in enumerate(likes[t % len(likes)]):
@@ -48,7 +49,7 @@ def test_it_ends_after_so_many_steps(steps: int) -> None:
 
 
 def test_eyes_are_forgotten_one_by_one() -> None:
-    inhibition, gaze = Inhibition(TURNS, 5, 2), torch.zeros(2, 2)
+    inhibition, gaze = Inhibition(TURNS, LIMITS, 5, 2), torch.zeros(2, 2)
     first, back = torch.zeros(2, len(TURNS)), torch.zeros(2, len(TURNS))
     first[:, LEFT], back[:, RIGHT], back[:, STAY] = 9, 9, 8
     inhibition.likeliest(first, gaze)
