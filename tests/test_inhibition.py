@@ -12,6 +12,7 @@ from envs.replay import turns
 TURNS = torch.from_numpy(np.radians(turns("directions_25")))
 LIMITS = torch.tensor(np.radians([130.0, 30.0]))
 LEFT, RIGHT, STAY = 0, 4, 24
+A_BIT_LEFT, A_BIT_RIGHT = 8, 12
 
 
 def walk(steps: int, likes: list[tuple[int, ...]], length: int) -> list[int]:
@@ -28,12 +29,17 @@ def walk(steps: int, likes: list[tuple[int, ...]], length: int) -> list[int]:
 
 def test_the_turns_are_what_the_test_takes_them_for() -> None:
     np.testing.assert_allclose(np.degrees(TURNS[[LEFT, RIGHT, STAY]].numpy()), [[10, 0], [-10, 0], [0, 0]], atol=1e-9)
+    np.testing.assert_allclose(np.degrees(TURNS[[A_BIT_LEFT, A_BIT_RIGHT]].numpy()), [[3, 0], [-3, 0]], atol=1e-9)
 
 
 def test_a_greedy_eye_goes_to_and_fro_unless_it_is_inhibited() -> None:
     views = [(LEFT, STAY), (RIGHT, LEFT)]
     assert walk(0, views, 6) == [LEFT, RIGHT] * 3
     assert walk(20, views, 6) == [LEFT] * 6
+
+
+def test_small_turns_are_free() -> None:
+    assert walk(20, [(A_BIT_LEFT,), (A_BIT_RIGHT,)], 6) == [A_BIT_LEFT, A_BIT_RIGHT] * 3
 
 
 def test_to_stay_is_never_inhibited() -> None:
