@@ -39,6 +39,8 @@ from rewards.chunks import GRIP, RADIAN, grip_error, joint_reward, path_reward, 
 REWARDS = ("path", "se3", "joint", "env")
 # Rows within which an arm that strayed is to be back on its path: a third of a second.
 BACK = 10
+# Share of the strayed hand's lessons that feel the gripper as another lesson does.
+MISSED = 0.25
 # What each reward reads of the recordings, and what to do about a column that they lack.
 _READ = {"path": ("tool",), "se3": ("tool", "tool_axes"), "joint": (), "env": ()}
 _REMEDIES = {
@@ -95,7 +97,8 @@ class BCRLLearner(Pair):
         stray: deviation, rad, of each joint in half of the hand's lessons from where the arm was: what is felt is changed, and
             what is wanted leads back onto the path within `BACK` rows. Demonstrations hardly ever stray, and a hand which
             knows nothing else takes no notice of where it is beside the thing (noise as in DART, Laskey et al. 2017,
-            arXiv:1703.09327, but without filming it).
+            arXiv:1703.09327, but without filming it). A quarter of the lessons feel the gripper as another lesson does:
+            demonstrators never miss, and a hand that has closed upon nothing must not take that for a thing held.
         half: the hand learns in bfloat16 where that is safe. The eye stays in float32: it acts step by step and learns from
             whole episodes, no kernel promises to round both alike, and in bfloat16 the first ratio of an update would show it.
         eye_from: steps before which the eye keeps to what it began with and only its critic learns: a hand that knows nothing
@@ -370,6 +373,10 @@ class BCRLLearner(Pair):
         strays = torch.rand(len(wanted), 1, generator=self._rng) < 0.5
         off = (self._stray * torch.randn(len(wanted), dof, generator=self._rng) * strays).to(self.device)
         seen.felt[:, :dof] += off / self.scales.std[:dof]
+        if "opening" in self._felt:
+            others = torch.randperm(len(wanted), generator=self._rng).to(self.device)
+            missed = torch.rand(len(wanted), generator=self._rng).to(self.device) < MISSED
+            seen.felt[:, dof] = torch.where(missed, seen.felt[others, dof], seen.felt[:, dof])
         if self._eye_at is not None:
             joints = seen.felt[:, :dof] * self.scales.std[:dof] + self.scales.mean[:dof]
             tool = self._inner.tool(joints.double().cpu().numpy()) - self._eye_at

@@ -252,7 +252,11 @@ def test_from_beside_the_path_what_is_wanted_leads_back_onto_it() -> None:
     found, before = agent.rollout(), agent.scales
     at = torch.zeros(64, dtype=torch.long), torch.full((64,), 5)
     seen, wanted = found.seen[at], found.wanted[at]
+    seen.felt[:, 7] = torch.arange(64)
     agent._lead_astray(seen, wanted)
+    others = seen.felt[:, 7] != torch.arange(64)
+    assert 6 < others.sum() < 26  # a quarter feels the gripper as another lesson does
+    assert set(seen.felt[:, 7].tolist()) <= set(range(64))
     true = found.seen[at]
     now, was = ((s.felt * before.std + before.mean)[:, :7].double().numpy() for s in (seen, true))
     strayed = (now != was).any(axis=1)
