@@ -123,9 +123,7 @@ class BCRLLearner(Pair):
         reward_scale: float = 3.0, blind: float = 0.0, augment: float = 0.5, dropout: float = 0.1, stray: float = 0.0,
         half: bool = False,
         averaged: int = 7, wait: int = 30, eye_from: int = 0, eye_at: Sequence[float] | None = None, told: bool = False,
-        inhibit: int = 0,
-        radian: float = RADIAN,
-        grip: float | None = None,
+        inhibit: int = 0, radian: float = RADIAN, grip: float | None = None,
     ) -> None:  # fmt: skip
         if reward not in REWARDS:
             raise UnknownNameError("reward", reward, REWARDS)

@@ -38,8 +38,8 @@ from perception.sphere import pyramid_rays
 UNIT, THETA = 14.0, 1000.0
 # Degrees from the middle to one unit of a patch's place.
 _WIDE = 30.0
+# An eye that is told where colours lie has one more of them, before what the arm feels.
 EYE_TOKENS = "actor", "critic", "gaze", "target", "proprio"
-FOUND = "found"  # before what the arm feels, where the eye is told of it
 
 
 @dataclass(frozen=True)
