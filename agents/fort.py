@@ -308,6 +308,7 @@ class Seen:
         words: (..., W) embedding of the instruction.
         tool: (..., 3) from the eye to the tool, m, along the arm's axes; only a hand that knows the eye's place reads it.
         points: (..., L, 2, 3) where what the instruction names lies in each level, `sight.points`; only some read it.
+        shapes: (..., L, 2, 7) what it looks like there, `sight.shapes`; only a hand that knows the eye's place reads it.
         close: (..., L, R, R, 2) bytes: how close pixels are to the colours that the instruction names, `sight.closeness`.
     """
 
@@ -317,6 +318,7 @@ class Seen:
     words: torch.Tensor
     tool: torch.Tensor
     points: torch.Tensor
+    shapes: torch.Tensor
     close: torch.Tensor
 
     def flat(self) -> Seen:
@@ -325,7 +327,7 @@ class Seen:
 
     def unseen(self) -> Seen:
         """The same with closed eyes: grey pictures, and a gaze straight ahead."""
-        nothing = {name: torch.zeros_like(getattr(self, name)) for name in ("gaze", "points", "close")}
+        nothing = {name: torch.zeros_like(getattr(self, name)) for name in ("gaze", "points", "shapes", "close")}
         return replace(self, images=torch.full_like(self.images, 128), **nothing)
 
     def hide(self, chosen: torch.Tensor) -> None:

@@ -1,6 +1,6 @@
 """A hand for few demonstrations: what is felt asks the pictures a few questions, and all moves are said at once.
 
-    f = [felt, direction of the gaze, reach, beside]    what is known without learning, `agents.sight`
+    f = [felt, direction of the gaze, reach, beside, shapes]    what is known without learning, `agents.sight`
     a_q = attention(W_q f, image tokens)                q = 1 .. Q questions, one layer
     moves = mlp([f, words, a_1 .. a_Q])
 
@@ -16,7 +16,7 @@ from torch import nn
 from torch.nn import functional
 
 from agents.fort import Seen, Size
-from agents.sight import BESIDE, REACH, ahead, beside, reach
+from agents.sight import BESIDE, REACH, SHAPE, ahead, beside, reach
 
 # Numbers that are kept of the instruction.
 _GIST = 16
@@ -33,7 +33,7 @@ class Glance(nn.Module):
         outputs: numbers of each.
         size: width and heads are those of the image tokens and of the attention to them.
         height: of the eye above the table, m, if it is to know where the tool is beside the line of sight and beside what the
-            instruction names; None for not.
+            instruction names, and what that looks like; None for not.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class Glance(nn.Module):
         super().__init__()
         self.encoder, self.heads, self.height = encoder, size.heads, height
         levels: int = encoder.levels  # type: ignore[assignment]
-        known, width = felt + 3 + (0 if height is None else REACH + BESIDE * levels), size.width
+        known, width = felt + 3 + (0 if height is None else REACH + (BESIDE + SHAPE) * levels), size.width
         self.questions = nn.Sequential(nn.Linear(known, 2 * width), nn.GELU(), nn.Linear(2 * width, QUESTIONS * width))
         self.answers = nn.Linear(width, 2 * width)
         self.gist = nn.Linear(words, _GIST)
@@ -58,6 +58,7 @@ class Glance(nn.Module):
         if self.height is not None:
             known.append(reach(seen.gaze, seen.tool, self.height))
             known.append(beside(seen.gaze, seen.points, seen.tool, self.height))
+            known.append(seen.shapes.flatten(1))
         felt, images = torch.cat(known, dim=-1), self.encoder(seen)
         asked = self._split(self.questions(felt).unflatten(-1, (QUESTIONS, -1)))
         keys, values = map(self._split, self.answers(images).chunk(2, dim=-1))

@@ -148,11 +148,15 @@ class Pair:
         there = torch.from_numpy(tool.astype(np.float32)).to(self.device)
         felt_units = self.scales.felt(torch.from_numpy(felt).to(self.device))
         weights = sight.closeness(images, words)
-        if self._told or (self._with_hand and self._eye_at is not None):  # who else would read them
-            points = sight.points(weights, self._rays)
-        else:
-            points = self._rays.new_zeros(len(gaze), len(self._levels), len(sight.COLOURS), 3)
-        return fort.Seen(images, gaze, felt_units, words, there, points, (255 * weights).round().byte())
+        reaches = self._with_hand and self._eye_at is not None
+        # Nobody else would read them.
+        points = sight.points(weights, self._rays) if self._told or reaches else self._nothing(len(gaze), 3)
+        shapes = sight.shapes(weights, self._rays) if reaches else self._nothing(len(gaze), 7)
+        return fort.Seen(images, gaze, felt_units, words, there, points, shapes, (255 * weights).round().byte())
+
+    def _nothing(self, count: int, length: int) -> torch.Tensor:
+        """Zeros in the place of what is told of either colour in each level."""
+        return self._rays.new_zeros(count, len(self._levels), len(sight.COLOURS), length)
 
     def _inhibition(self, count: int) -> Inhibition:
         return Inhibition(self._turns, self._limits, self._inhibit, count)

@@ -4,7 +4,8 @@
 
 for either colour c that the instruction names, in any shade t of it: a spatial soft-argmax (Levine et al. 2016,
 arXiv:1504.00702) whose weights are not learned. The direction of p_c tells where that colour lies to a fraction of a pixel, its
-length how much of the level is so coloured. Gazes are rulers here: from an eye 22 cm above the table, a degree of elevation is
+length how much of the level is so coloured. How a thing is turned, which no mean tells, is in the second and third moments of
+the weights (Hu 1962, doi:10.1109/TIT.1962.1057692), `shapes`. Gazes are rulers here: from an eye 22 cm above the table, a degree of elevation is
 4 cm at arm's length, and an eye that turns by whole steps is seldom nearer than that to what it looks at.
 """
 
@@ -23,8 +24,11 @@ _DARK = 0.5
 _NOTHING = 3e-4
 # A line of sight that falls by less meets no table within reach, rad.
 _LEVEL = 0.15
-# Numbers of `reach`, and of `bearings` and `beside` for each level.
-REACH, BEARING, BESIDE = 12, 2 * 3, 2 * 12
+# Of `shapes`: within how far of its middle a colour is one thing, in tangents of angles; the least width, in tangents; and the
+# least depth of a ray that meets the picture's plane.
+_APART, _THIN, _ASIDE = 0.25, 3e-3, 0.2
+# Numbers of `reach`, and of `bearings`, `beside` and `shapes` for each level.
+REACH, BEARING, BESIDE, SHAPE = 12, 2 * 3, 2 * 12, 2 * 7
 
 
 def ahead(gaze: torch.Tensor) -> torch.Tensor:
@@ -65,6 +69,42 @@ def points(weights: torch.Tensor, rays: torch.Tensor) -> torch.Tensor:
         (B, L, 2, 3): mean of the weighted rays; 0 for a colour that is not named.
     """
     return torch.einsum("blrsc,lrsx->blcx", weights, rays) / rays[0, ..., 0].numel()
+
+
+def shapes(weights: torch.Tensor, rays: torch.Tensor) -> torch.Tensor:
+    """What either colour looks like in each level: moments of its weights about their middle, in the picture's plane.
+
+        s_x, s_y = sqrt E[x^2], sqrt E[y^2],    E = mean with the weights w^2 exp(-(x^2 + y^2) / 2 (1/4)^2)
+
+    and with x and y in units of these the correlation E[x y] and the skewnesses E[x^3], E[x^2 y], E[x y^2], E[y^3]: second
+    moments tell how a flat thing is turned, third ones a tray that is seen from the side. x is to the right and y down,
+    tangents of angles from the line of sight; gazes do not roll, so that y is the vertical.
+
+    Args:
+        weights: (B, L, R, R, 2) of the pixels, see `closeness`.
+        rays: (L, R, R, 3) of the pixels, camera frame; zero where there is none.
+
+    Returns:
+        (B, L, 2, 7): s_x, s_y in tenths, correlation, four skewnesses; fading to 0 where nothing has the colour.
+    """
+    depth = rays[..., 2].flatten(1)
+    x, y = ((rays[..., i].flatten(1) / depth.clamp(min=_ASIDE)) for i in (0, 1))  # (L, P)
+    mass = (weights.movedim(-1, 1).flatten(3).square() * (depth > _ASIDE)).contiguous()  # (B, 2, L, P)
+
+    def mean(of: torch.Tensor) -> torch.Tensor:
+        return (near * of).sum(dim=-1, keepdim=True) / near.sum(dim=-1, keepdim=True).clamp(min=1e-9)
+
+    near = mass
+    for _ in range(2):
+        apart = (x - mean(x)).square() + (y - mean(y)).square()
+        near = mass * (apart / (-2 * _APART**2)).exp()
+    right, down = x - mean(x), y - mean(y)
+    wide, high = mean(right.square()).sqrt() + _THIN, mean(down.square()).sqrt() + _THIN
+    right, down = right / wide, down / high
+    both, flat = right * down, right.square()
+    moments = mean(both), mean(flat * right), mean(flat * down), mean(both * down), mean(down.square() * down)
+    there = near.mean(dim=-1, keepdim=True)
+    return (torch.cat([10 * wide, 10 * high, *moments], dim=-1) * (there / (there + _NOTHING))).transpose(1, 2)
 
 
 def turned(gaze: torch.Tensor, points: torch.Tensor) -> torch.Tensor:

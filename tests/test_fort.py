@@ -36,9 +36,16 @@ def seen(batch: int, length: int, seed: int = 1) -> fort.Seen:
     rng = torch.Generator().manual_seed(seed)
     images = torch.randint(0, 256, (batch, length, len(FOVS), SIDE, SIDE, 3), dtype=torch.uint8, generator=rng)
     numbers = [torch.randn(batch, length, n, generator=rng) for n in (2, FELT, WORDS, 3)]
-    points = torch.randn(batch, length, len(FOVS), 2, 3, generator=rng)
+    points, shapes = (torch.randn(batch, length, len(FOVS), 2, n, generator=rng) for n in (3, 7))
     close = torch.randint(0, 256, (batch, length, len(FOVS), SIDE, SIDE, 2), dtype=torch.uint8, generator=rng)
-    return fort.Seen(images, *numbers, points, close)
+    return fort.Seen(images, *numbers, points, shapes, close)
+
+
+def blank(images: torch.Tensor) -> fort.Seen:
+    """Pictures (B, L, R, R, 3), and zeros for the rest."""
+    batch, levels = images.shape[:2]
+    numbers = [torch.zeros(batch, n) for n in (2, FELT, WORDS, 3)]
+    return fort.Seen(images, *numbers, *(torch.zeros(batch, levels, 2, n) for n in (3, 7)), images[..., :2])
 
 
 def changed(one: fort.Seen, what: str, step: int) -> fort.Seen:
@@ -187,7 +194,7 @@ def test_networks_of_the_published_size_take_a_step() -> None:
     space = {"eye_0": spaces.Box(0, 255, (side, side, 3), np.uint8), "target": spaces.Box(-1, 1, (WORDS,))}
     eye, hand = fort.make(space, FELT, TURNS, CHUNK, 8, fort.PUBLISHED, FOVS)
     images = torch.zeros(1, len(FOVS), side, side, 3, dtype=torch.uint8)
-    one = fort.Seen(images, *(torch.zeros(1, n) for n in (2, FELT, WORDS, 3)), torch.zeros(1, len(FOVS), 2, 3), images[..., :2])
+    one = blank(images)
     logits, worth = eye.step(one, eye.start(1))
     moves = hand(one)
     assert (logits.shape, worth.shape, moves.shape) == ((1, TURNS), (1,), (1, CHUNK, 8))
@@ -203,7 +210,7 @@ def test_a_frozen_transformer_can_be_the_encoder(tmp_path: Path) -> None:
     eye, hand = fort.make(space, FELT, TURNS, CHUNK, 8, TINY, FOVS, encoder=str(folder))
     rng = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (2, 3, 28, 28, 3), dtype=torch.uint8, generator=rng)
-    said = hand(fort.Seen(images, *(torch.zeros(2, n) for n in (2, FELT, WORDS, 3)), torch.zeros(2, 3, 2, 3), images[..., :2]))
+    said = hand(blank(images))
     assert said.shape == (2, CHUNK, 8)
     said.sum().backward()
     frozen = eye.encoder._frozen[0]  # type: ignore[union-attr,index]

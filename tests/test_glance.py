@@ -23,8 +23,8 @@ def hand(height: float | None = 0.22) -> Glance:
 def seen(batch: int, rng: torch.Generator) -> fort.Seen:
     images = torch.randint(0, 100, (batch, len(FOVS), SIDE, SIDE, 3), dtype=torch.uint8, generator=rng)
     numbers = [torch.randn(batch, n, generator=rng) for n in (2, FELT, WORDS, 3)]
-    points = torch.randn(batch, len(FOVS), 2, 3, generator=rng)
-    return fort.Seen(images, *numbers, points, 255 - images[..., :2])
+    points, shapes = (torch.randn(batch, len(FOVS), 2, n, generator=rng) for n in (3, 7))
+    return fort.Seen(images, *numbers, points, shapes, 255 - images[..., :2])
 
 
 @pytest.mark.parametrize("what", fort.Seen.__annotations__)
@@ -36,7 +36,7 @@ def test_every_input_counts(what: str) -> None:
     assert net(one).shape == (4, CHUNK, 3)
     assert (net(one) != net(mixed)).any(dim=(1, 2)).all()
     blind = hand(height=None).eval()
-    assert torch.equal(blind(one), blind(mixed)) == (what in ("tool", "points"))
+    assert torch.equal(blind(one), blind(mixed)) == (what in ("tool", "points", "shapes"))
 
 
 def test_it_learns_where_a_bright_patch_is() -> None:

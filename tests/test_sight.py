@@ -97,6 +97,56 @@ def test_beside_is_the_reach_from_a_gaze_that_would_look_at_it() -> None:
         assert torch.allclose(one, wanted, atol=0.01)
 
 
+def shape_of(inside: torch.Tensor, colour: str = "red") -> torch.Tensor:
+    """Of a red thing in the first level: its pixels, a mask (R, R)."""
+    picture = pictures(GREY, slice(0), slice(0))
+    picture[0, 0][inside] = torch.from_numpy((255 * np.array(COLOURS[colour])).astype(np.uint8))
+    found = sight.shapes(sight.closeness(picture, torch.from_numpy(embed(["touch the red thing"]))), RAYS)
+    assert found.shape == (1, 2, 2, 7)
+    return found[0, 0]
+
+
+@given(size=st.tuples(st.integers(5, 15), st.integers(5, 15)), at=st.tuples(st.integers(2, 22), st.integers(2, 22)))
+def test_the_shape_of_a_rectangle_is_its_width_and_height_wherever_it_is(size: tuple[int, int], at: tuple[int, int]) -> None:
+    inside = torch.zeros(SIDE, SIDE, dtype=torch.bool)
+    inside[at[0] : at[0] + size[0], at[1] : at[1] + size[1]] = True
+    high, wide = size
+    found, pixel = shape_of(inside), 2 * np.tan(np.radians(FOVS[0] / 2)) / SIDE
+    wanted = [pixel * np.sqrt((n**2 - 1) / 12) for n in (wide, high)]  # of n places side by side
+    assert torch.allclose(found[0, :2] / 10, torch.tensor(wanted).float(), rtol=0.06, atol=4e-3)
+    assert torch.allclose(found[0, 2:], torch.zeros(5), atol=0.05)  # a rectangle has no tilt and no corner
+    assert not found[1].any()  # no second colour was named
+
+
+@pytest.mark.parametrize("turn", [-60, -30, 0, 30, 60])
+def test_the_shape_of_a_bar_tells_how_it_is_turned(turn: float) -> None:
+    along = torch.tensor([np.cos(np.radians(turn)), np.sin(np.radians(turn))]).float()  # to the right and down
+    right, down = RAYS[0, ..., 0] / RAYS[0, ..., 2], RAYS[0, ..., 1] / RAYS[0, ..., 2]
+    long, thick = right * along[0] + down * along[1], down * along[0] - right * along[1]
+    wide, high, tilt = shape_of((long.abs() < 0.1) & (thick.abs() < 0.03))[0, :3]
+    covariance = np.array([[wide**2, wide * high * tilt], [wide * high * tilt, high**2]])
+    axis = np.linalg.eigh(covariance)[1][:, 1]
+    assert abs(np.degrees(np.arctan2(axis[1], axis[0])) - turn + 90) % 180 == pytest.approx(90, abs=2)
+
+
+def test_the_shape_of_a_wedge_tells_where_its_edge_is() -> None:
+    row, column = torch.meshgrid(torch.arange(SIDE), torch.arange(SIDE), indexing="ij")
+    wedge = (column > 10) & (column < 28) & ((row - 20).abs() < (28 - column) / 2)  # thick on the left
+    skew = shape_of(wedge)[0, 3:]
+    assert skew[0] > 0.3
+    assert skew[2] < -0.3  # E[x y^2]: it is high where x is small
+    assert torch.allclose(skew[[1, 3]], torch.zeros(2), atol=0.05)
+
+
+def test_where_nothing_has_the_colour_there_is_no_shape() -> None:
+    nothing = torch.zeros(SIDE, SIDE, dtype=torch.bool)
+    inside = nothing.clone()
+    inside[10:20, 10:30] = True
+    for found in (shape_of(nothing), shape_of(inside, "blue")):
+        assert found.abs().max() < 0.05
+    assert shape_of(inside)[0, 0] > 0.3
+
+
 def test_where_nothing_has_the_colour_the_line_of_sight_stands_for_it() -> None:
     gaze, tool = torch.tensor([[0.2, -0.3]]), torch.tensor([[0.4, 0.1, -0.1]])
     told = sight.beside(gaze, torch.zeros(1, 2, 2, 3), tool, 0.22).reshape(2, 2, 12)
