@@ -59,7 +59,7 @@ class BCRLLearner(Pair):
         seed: of the initial weights and of everything drawn here.
         device: "auto", "cpu", "cuda".
         threads: torch threads on the CPU; 0 leaves torch's choice.
-        size, encoder, hand_net, chunk, averaged, wait, eye_at, told, inhibit: see `Pair`.
+        size, encoder, hand_net, chunk, averaged, wait, eye_at, told, inhibit, shapes: see `Pair`.
         gaze: see `Pair`; all but "learned" leave the eye unlearned.
         reward: "path", "se3" (the tool's poses) and "joint" of the hand's predictions, see `rewards.chunks`, or "env".
         radian: what a radian of the tool costs in "se3", m.
@@ -123,7 +123,7 @@ class BCRLLearner(Pair):
         reward_scale: float = 3.0, blind: float = 0.0, augment: float = 0.5, dropout: float = 0.1, stray: float = 0.0,
         half: bool = False,
         averaged: int = 7, wait: int = 30, eye_from: int = 0, eye_at: Sequence[float] | None = None, told: bool = False,
-        inhibit: int = 0, radian: float = RADIAN, grip: float | None = None,
+        inhibit: int = 0, shapes: bool = False, radian: float = RADIAN, grip: float | None = None,
     ) -> None:  # fmt: skip
         if reward not in REWARDS:
             raise UnknownNameError("reward", reward, REWARDS)
@@ -145,8 +145,9 @@ class BCRLLearner(Pair):
             raise InvalidValueError(f"minibatches must be in [1, {env.num_envs}], got {minibatches}")
         self._group = Group.here()  # first, for it says which GPU is meant
         super().__init__(
-            env, seed, device, threads, size, encoder, gaze, hand, hand_net, chunk, averaged, wait, eye_at, told, inhibit
-        )
+            env, seed, device, threads, size, encoder, gaze, hand, hand_net, chunk, averaged, wait, eye_at, told, inhibit,
+            shapes,
+        )  # fmt: skip
         self._env, self._reward, self._radian = env, reward, radian
         self._grip = grip if grip is not None else GRIP * (reward == "joint")
         self._check_columns()

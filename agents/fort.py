@@ -308,7 +308,7 @@ class Seen:
         words: (..., W) embedding of the instruction.
         tool: (..., 3) from the eye to the tool, m, along the arm's axes; only a hand that knows the eye's place reads it.
         points: (..., L, 2, 3) where what the instruction names lies in each level, `sight.points`; only some read it.
-        shapes: (..., L, 2, 7) what it looks like there, `sight.shapes`; only a hand that knows the eye's place reads it.
+        shapes: (..., L, 2, 7) what it looks like there, `sight.shapes`; only a hand that is told of it reads it.
         close: (..., L, R, R, 2) bytes: how close pixels are to the colours that the instruction names, `sight.closeness`.
     """
 

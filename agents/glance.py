@@ -33,16 +33,18 @@ class Glance(nn.Module):
         outputs: numbers of each.
         size: width and heads are those of the image tokens and of the attention to them.
         height: of the eye above the table, m, if it is to know where the tool is beside the line of sight and beside what the
-            instruction names, and what that looks like; None for not.
+            instruction names; None for not.
+        shapes: whether it is told what that looks like, see `sight.shapes`.
     """
 
     def __init__(
-        self, encoder: nn.Module, felt: int, words: int, chunk: int, outputs: int, size: Size, height: float | None = None
-    ) -> None:
+        self, encoder: nn.Module, felt: int, words: int, chunk: int, outputs: int, size: Size, height: float | None = None,
+        shapes: bool = False,
+    ) -> None:  # fmt: skip
         super().__init__()
-        self.encoder, self.heads, self.height = encoder, size.heads, height
+        self.encoder, self.heads, self.height, self.shapes = encoder, size.heads, height, shapes
         levels: int = encoder.levels  # type: ignore[assignment]
-        known, width = felt + 3 + (0 if height is None else REACH + (BESIDE + SHAPE) * levels), size.width
+        known, width = felt + 3 + (0 if height is None else REACH + BESIDE * levels) + SHAPE * levels * shapes, size.width
         self.questions = nn.Sequential(nn.Linear(known, 2 * width), nn.GELU(), nn.Linear(2 * width, QUESTIONS * width))
         self.answers = nn.Linear(width, 2 * width)
         self.gist = nn.Linear(words, _GIST)
@@ -58,6 +60,7 @@ class Glance(nn.Module):
         if self.height is not None:
             known.append(reach(seen.gaze, seen.tool, self.height))
             known.append(beside(seen.gaze, seen.points, seen.tool, self.height))
+        if self.shapes:
             known.append(seen.shapes.flatten(1))
         felt, images = torch.cat(known, dim=-1), self.encoder(seen)
         asked = self._split(self.questions(felt).unflatten(-1, (QUESTIONS, -1)))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,8 @@ class Pair:
         eye_at: where the eye stands above the table, (x, y, z) m along the axes of the arm's foot. With it the hand knows where
             its tool is beside the line of sight; None where that was never measured, as in EyeRobot.
         told: whether the eye is told where the colours that the instruction names lie in each level, `sight.points`.
+        shapes: whether a hand of `hand_net="glance"` is told what these colours look like there, `sight.shapes`: how things are
+            turned.
         inhibit: steps within which an eye that takes its likeliest turns does not go back to where it looked,
             `agents.inhibition`; 0, as in EyeRobot, for none.
 
@@ -77,11 +80,13 @@ class Pair:
         self, env: VectorEnv[Any, Any, Any], seed: int = 0, device: str = "auto", threads: int = 0,
         size: str | Mapping[str, Any] = "small", encoder: str = "patches", gaze: str = "learned", hand: bool = True,
         hand_net: str = "joints", chunk: int = 30, averaged: int = 7, wait: int = 30, eye_at: Sequence[float] | None = None,
-        told: bool = False, inhibit: int = 0,
+        told: bool = False, inhibit: int = 0, shapes: bool = False,
     ) -> None:  # fmt: skip
         for name, value, known in (("gaze", gaze, GAZES), ("hand_net", hand_net, HANDS)):
             if value not in known:
                 raise UnknownNameError(name, value, known)
+        if shapes and hand_net != "glance":
+            raise InvalidValueError(f"shapes are told to hand_net=glance alone, got hand_net={hand_net}")
         if wait < 0:
             raise InvalidValueError(f"wait must be >= 0, got {wait}")
         if inhibit < 0:
@@ -96,7 +101,7 @@ class Pair:
         self._gaze, self._with_hand, self._chunk, self._wait = gaze, hand, chunk, wait
         self._averaged = min(averaged, len(range(AHEAD, chunk, PER_STEP)))
         self._turns, self._limits = (torch.from_numpy(x).to(self.device) for x in (inner.turns, inner.gaze_limits))
-        self._told, self._inhibit = told, inhibit
+        self._told, self._inhibit, self._shapes = told, inhibit, shapes
         self._eye_at = None if eye_at is None else np.asarray(eye_at, np.float64)
         if self._eye_at is not None and (self._eye_at.shape != (3,) or not self._eye_at[2] > 0):
             raise InvalidValueError(f"eye_at must be three numbers, m, the last above the table, got {eye_at}")
@@ -118,7 +123,7 @@ class Pair:
         self._rays = torch.from_numpy(np.nan_to_num(rays)).float().to(self.device)
         self.eye, self.hand = fort.make(
             space.spaces, felt, len(self._turns), self._chunk, dof + 1, size, self._inner.fovs, encoder, seed, height,
-            HANDS[hand_net], self._inner.projection, self._told,
+            partial(Glance, shapes=True) if self._shapes else HANDS[hand_net], self._inner.projection, self._told,
         )  # fmt: skip
         self.scales = Scales(felt, dof)
         self.scales.fit(self._inner.columns("joints"), self._inner.columns("opening"), self._chunk)
@@ -151,7 +156,7 @@ class Pair:
         reaches = self._with_hand and self._eye_at is not None
         # Nobody else would read them.
         points = sight.points(weights, self._rays) if self._told or reaches else self._nothing(len(gaze), 3)
-        shapes = sight.shapes(weights, self._rays) if reaches else self._nothing(len(gaze), 7)
+        shapes = sight.shapes(weights, self._rays) if self._shapes else self._nothing(len(gaze), 7)
         return fort.Seen(images, gaze, felt_units, words, there, points, shapes, (255 * weights).round().byte())
 
     def _nothing(self, count: int, length: int) -> torch.Tensor:

@@ -5,8 +5,8 @@
 for either colour c that the instruction names, in any shade t of it: a spatial soft-argmax (Levine et al. 2016,
 arXiv:1504.00702) whose weights are not learned. The direction of p_c tells where that colour lies to a fraction of a pixel, its
 length how much of the level is so coloured. Gazes are rulers here: from an eye 22 cm above the table, a degree of elevation is
-4 cm at arm's length, and an eye that turns by whole steps is seldom nearer than that to what it looks at. How a thing is turned,
-which no mean tells, is in the second and third moments of the same weights, squared (`shapes`; Hu 1962,
+4 cm at arm's length, and an eye that turns by whole steps is seldom nearer than that to what it looks at. How a thing is
+turned, which no mean tells, is in the second and third moments of the same weights, squared (`shapes`; Hu 1962,
 doi:10.1109/TIT.1962.1057692).
 """
 

@@ -15,7 +15,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from agents import checkpoint, parallel
+from agents import checkpoint, parallel, sight
 from agents.augment import Jitter
 from agents.bcrl import BCRLLearner
 from agents.config import load
@@ -270,6 +270,17 @@ def test_from_beside_the_path_what_is_wanted_leads_back_onto_it() -> None:
     np.testing.assert_allclose(seen.tool.double().numpy(), env.tool(now) - [0.13, 0.0, 0.22], atol=1e-5)
     assert torch.equal(wanted[..., -1], found.wanted[at][..., -1])  # the gripper is told the same
     assert torch.equal(found.seen[at].felt, true.felt)  # the rollout stays as it was
+
+
+def test_shapes_are_told_to_a_hand_that_asks_for_them() -> None:
+    told, not_told = (learner(hand_net="glance", shapes=shapes) for shapes in (True, False))
+    seen = told.rollout().seen
+    assert not not_told.rollout().seen.shapes.any()
+    weights = sight.closeness(seen.images[:, 3], seen.words[:, 3])
+    torch.testing.assert_close(seen.shapes[:, 3], sight.shapes(weights, told._rays))
+    assert seen.shapes.abs().amax() > 0.1
+    with pytest.raises(InvalidValueError, match="shapes are told to hand_net=glance alone, got hand_net=joints"):
+        learner(shapes=True)
 
 
 def test_nothing_is_cloned_while_the_world_stands_still() -> None:
