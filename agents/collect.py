@@ -224,7 +224,8 @@ def main(arguments: Sequence[str]) -> Path:
             )
             say(str(done))
         if config.panoramas is not None:
-            say(f"written: {film(env, Demonstrations(path), int(config.panoramas), stills=int(config.stills))}")
+            stills, twos = int(config.stills), bool(config.twos)
+            say(f"written: {film(env, Demonstrations(path), int(config.panoramas), stills=stills, twos=twos)}")
     finally:
         env.close()
     return path

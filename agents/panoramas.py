@@ -46,7 +46,7 @@ Env = VectorEnv[Any, Any, Any]
 
 def film(
     env: Env, demonstrations: Demonstrations, width: int = 960, folder: str | Path | None = None, *, stills: int = 0,
-    after: float = 1.0, crf: int = 20, show: bool = True,
+    twos: bool = False, after: float = 1.0, crf: int = 20, show: bool = True,
 ) -> Path:  # fmt: skip
     """Draw the panoramas of a dataset; goes on where an interrupted call stopped.
 
@@ -58,6 +58,8 @@ def film(
         folder: of the recordings; None takes "panoramas" in the dataset's own.
         stills: keep a picture of every so-manieth control step alone, for visual search, in which the world stands still;
             played, they would go too fast. 0 for all frames.
+        twos: draw at control steps alone and show each picture in two frames, as animators do, in half of the time. An episode
+            of `envs/replay.py` then begins at a control step, and an eye that turns once a step sees no difference.
         after: how long an episode goes on after its first success, seconds.
         crf: of H.264.
         show: tell of the progress on standard error.
@@ -66,7 +68,7 @@ def film(
         The folder.
 
     Raises:
-        InvalidValueError: the environment has no eye, or stills < 0.
+        InvalidValueError: the environment has no eye, stills < 0, or stills on twos.
         DatasetError: the dataset is of another environment.
         RecordingError: the folder is complete already, or was begun with other settings.
     """
@@ -76,14 +78,18 @@ def film(
         raise InvalidValueError(f"panoramas need an environment with an eye; its cameras are {cameras}")
     if stills < 0:
         raise InvalidValueError(f"stills must be >= 0 control steps, got {stills}")
-    dt, about = control_dt(env), {"stills": stills} if stills else {}
+    if stills and twos:
+        raise InvalidValueError(
+            f"stills are pictures of control steps alone: take twos or stills, got twos and stills={stills}"
+        )
+    dt, about = control_dt(env), {key: value for key, value in {"stills": stills, "twos": twos}.items() if value}
     place = Path(folder) if folder is not None else demonstrations.path / FOLDER
     cube = CubeMap(width, max(4, 2 * int(np.ceil(width / np.pi / 2))))
     shown = bar("panoramas", len(demonstrations)) if show else nullcontext(lambda done, words="": None)
     with Writer(place, width, PER_STEP / dt, crf, about) as writer, shown as progress:
         for number in range(writer.count, len(demonstrations)):
             episode = demonstrations[number]
-            drawing = _Drawing(env, episode, episode.until(round(after / dt)), cube, stills)
+            drawing = _Drawing(env, episode, episode.until(round(after / dt)), cube, stills, twos)
             writer.add(drawing.frames(), drawing.columns, episode.instruction, {"seed": episode.seed})
             progress(number + 1, "")
     return place
@@ -95,15 +101,16 @@ class _Drawing:
     Args:
         env, episode, cube: as for `film`.
         steps: control steps that are drawn, of which come `PER_STEP` steps + 1 frames.
-        stills: as for `film`.
+        stills, twos: as for `film`.
 
     Attributes:
         columns: a row for every frame; filled while the frames are drawn.
     """
 
-    def __init__(self, env: Env, episode: Episode, steps: int, cube: CubeMap, stills: int) -> None:
+    def __init__(self, env: Env, episode: Episode, steps: int, cube: CubeMap, stills: int, twos: bool) -> None:
         self._env: Any = env.unwrapped
-        self._episode, self._steps, self._cube = episode, steps, cube
+        self._episode, self._steps, self._cube, self._twos = episode, steps, cube, twos
+        self._drawn: dict[str, NDArray[np.uint8]] = {}
         self._profile = self._env.describe()["profile"]
         self._faces = [f"eye/{face}" for face in CUBE]
         beside = self._env.task.views(None) if self._env.task.cameras else ()
@@ -124,11 +131,12 @@ class _Drawing:
         state = self._env.within({k: v[rows] for k, v in self._episode.snapshots.items()}, actions, part / PER_STEP)
         found = {key: state[key] for key in KEPT if key in state}
         found["grip"] = (actions[:, -1:] + 1) / 2
-        drawn = self._env.draw_all(self._sizes, self._profile)
-        found |= {f"camera/{name}": drawn[camera] for camera, name in self._beside.items()}
+        if part == 0 or not self._twos:
+            self._drawn = self._env.draw_all(self._sizes, self._profile)
+        found |= {f"camera/{name}": self._drawn[camera] for camera, name in self._beside.items()}
         found |= {f"sight/{phrase}": direction for phrase, direction in self._env.sights().items()}
         found |= {f"visible/{phrase}": seen[:, None] for phrase, seen in self._env.visible().items()}
-        return found, np.stack([drawn[face] for face in self._faces], axis=1)
+        return found, np.stack([self._drawn[face] for face in self._faces], axis=1)
 
     def frames(self) -> Iterator[NDArray[np.uint8]]:
         """Panoramas in order."""

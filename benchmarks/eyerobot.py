@@ -133,7 +133,7 @@ class Bench:
         place = self.folder / "datasets" / name / FOLDER
         if not (place / MARKER).is_file():
             count = {"pairs": self.demonstrations, "search": self.searched, "held": self.held_out}[use]
-            own = [f"env.cameras=[{','.join(CAMERAS)}]"] if use == "pairs" else [f"stills={STILLS}"]
+            own = [f"env.cameras=[{','.join(CAMERAS)}]", "twos=true"] if use == "pairs" else [f"stills={STILLS}"]
             collect.main(
                 [f"env={task}", f"n={count}", f"seed={FIRST[use]}", "noise=0.05", "panoramas=960", f"name={name}",
                  f"folder={self.folder / 'datasets'}", *own]

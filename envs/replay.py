@@ -412,7 +412,8 @@ class BatchReplay(gym.vector.VectorEnv[Arrays, NDArray[Any], NDArray[Any]]):
             recording = self._recordings[int(start["episode"][k])]
             room = max(1, len(recording) - PER_STEP * max(0, self.max_episode_steps - self._pause))
             if "frame" not in options:
-                start["frame"][k] = min(int(where[k] * room), room - 1)
+                first = min(int(where[k] * room), room - 1)
+                start["frame"][k] = first - first % (PER_STEP if recording.about.get("twos") else 1)
             if not 0 <= start["frame"][k] < len(recording):
                 raise InvalidValueError(f"frame must be in [0, {len(recording)}), got {start['frame'][k]}")
             if "sight" not in options:

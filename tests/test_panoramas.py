@@ -109,6 +109,29 @@ def test_stills_are_every_so_manieth_step_of_the_film(dataset: Path, tmp_path: P
     env.close()
 
 
+def test_on_twos_every_picture_is_shown_twice(dataset: Path, tmp_path: Path) -> None:
+    env = make(2)
+    whole = Recordings(dataset / panoramas.FOLDER)
+    twos = Recordings(film(env, Demonstrations(dataset), WIDTH, tmp_path / "twos", twos=True, show=False))
+    for all_frames, drawn in zip(whole, twos, strict=True):
+        assert len(drawn) == len(all_frames)
+        for name, column in drawn.columns.items():
+            wanted = all_frames.columns[name]
+            wanted = wanted[np.arange(len(wanted)) // 2 * 2] if name.startswith("camera/") else wanted
+            np.testing.assert_array_equal(column, wanted, err_msg=name)
+        shown, full = drawn.film(), all_frames.film()
+        for number in range(len(drawn)):
+            assert np.abs(shown[number].astype(int) - full[number // 2 * 2]).mean() < 6  # both are compressed
+    replay = BatchReplay(tmp_path / "twos", 32, pause=0, max_episode_steps=2, chunk=0)
+    first = replay.reset(seed=0)[1]["start"]["frame"]
+    replay.close()
+    assert not (first % 2).any()
+    assert len(set(first.tolist())) > 1
+    with pytest.raises(InvalidValueError, match=r"take twos or stills, got twos and stills=3"):
+        film(env, Demonstrations(dataset), WIDTH, tmp_path / "none", stills=3, twos=True)
+    env.close()
+
+
 def test_an_interrupted_film_goes_on(dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     target = dataset / "again"
     env, demonstrations = make(2), Demonstrations(dataset)
