@@ -58,7 +58,7 @@ def film(
         folder: of the recordings; None takes "panoramas" in the dataset's own.
         stills: keep a picture of every so-manieth control step alone, for visual search, in which the world stands still;
             played, they would go too fast. 0 for all frames.
-        twos: draw at control steps alone and show each picture in two frames, as animators do, in half of the time. An episode
+        twos: draw at control steps alone and show each picture in two frames, as animators do: half of the pictures. An episode
             of `envs/replay.py` then begins at a control step, and an eye that turns once a step sees no difference.
         after: how long an episode goes on after its first success, seconds.
         crf: of H.264.
