@@ -99,6 +99,7 @@ class BCRLLearner(Pair):
             knows nothing else takes no notice of where it is beside the thing (noise as in DART, Laskey et al. 2017,
             arXiv:1703.09327, but without filming it). A quarter of the lessons feel the gripper as another lesson does:
             demonstrators never miss, and a hand that has closed upon nothing must not take that for a thing held.
+        stray_turn: the last joint's deviation, rad, where it is to be another: what is to be grasped may lie across.
         half: the hand learns in bfloat16 where that is safe. The eye stays in float32: it acts step by step and learns from
             whole episodes, no kernel promises to round both alike, and in bfloat16 the first ratio of an update would show it.
         eye_from: steps before which the eye keeps to what it began with and only its critic learns: a hand that knows nothing
@@ -121,7 +122,7 @@ class BCRLLearner(Pair):
         imitate: float = 0.0, greedy: float = 0.0, entropy: float = 0.01, final_entropy: float = 0.003, epochs: int = 4,
         minibatches: int = 4, hand_epochs: int | None = None, hand_batch: int = 64, target_kl: float = 0.02,
         reward_scale: float = 3.0, blind: float = 0.0, augment: float = 0.5, dropout: float = 0.1, stray: float = 0.0,
-        half: bool = False,
+        stray_turn: float | None = None, half: bool = False,
         averaged: int = 7, wait: int = 30, eye_from: int = 0, eye_at: Sequence[float] | None = None, told: bool = False,
         inhibit: int = 0, shapes: bool = False, radian: float = RADIAN, grip: float | None = None,
     ) -> None:  # fmt: skip
@@ -131,8 +132,10 @@ class BCRLLearner(Pair):
             raise InvalidValueError(f"reward={reward!r} is about the hand's predictions: it needs hand=true")
         if reward == "env" and grip:
             raise InvalidValueError(f"grip is about the hand's predictions: it needs another reward than 'env', got {grip}")
-        if min(radian, grip or 0, stray) < 0:
-            raise InvalidValueError(f"radian, grip and stray must be >= 0, got {radian}, {grip} and {stray}")
+        if min(radian, grip or 0, stray, stray_turn or 0) < 0:
+            raise InvalidValueError(
+                f"radian, grip, stray and stray_turn must be >= 0, got {radian}, {grip}, {stray} and {stray_turn}"
+            )
         own_epochs = epochs if hand_epochs is None else hand_epochs
         _at_least(hand_batch=(hand_batch, 1), epochs=(epochs, 1), hand_epochs=(own_epochs, 1))
         if not 0 <= greedy < 1:
@@ -167,7 +170,10 @@ class BCRLLearner(Pair):
         self._target_kl, self._scale = target_kl, reward_scale
         self._blind = blind
         self._imitate, self._greedy = imitate, round(greedy * env.num_envs)
-        self._half, self._dropout, self._stray, self._eye_from = half, dropout, stray, eye_from
+        self._half, self._dropout, self._eye_from = half, dropout, eye_from
+        dof = len(self.scales.step)
+        last = stray if stray_turn is None else stray_turn
+        self._stray = torch.tensor([stray] * (dof - 1) + [last])
         own = seed * 1000 + self._group.rank  # each process draws its own
         self._rng = torch.Generator().manual_seed(own)
         env.reset(seed=own)
@@ -353,7 +359,7 @@ class BCRLLearner(Pair):
         length = rollout.valid.shape[1]
         at = steps // length, steps % length
         seen, wanted, valid = rollout.seen[at], rollout.wanted[at], rollout.valid[at]
-        if self._stray:
+        if self._stray.any():
             self._lead_astray(seen, wanted)
         if self._blind:
             shut = torch.rand(len(steps), generator=self._rng).to(self.device) < self._blind
@@ -376,10 +382,8 @@ class BCRLLearner(Pair):
             others = torch.randperm(len(wanted), generator=self._rng).to(self.device)
             missed = torch.rand(len(wanted), generator=self._rng).to(self.device) < MISSED
             seen.felt[:, dof] = torch.where(missed, seen.felt[others, dof], seen.felt[:, dof])
-        if self._eye_at is not None:
-            joints = seen.felt[:, :dof] * self.scales.std[:dof] + self.scales.mean[:dof]
-            tool = self._inner.tool(joints.double().cpu().numpy()) - self._eye_at
-            seen.tool[:] = torch.from_numpy(tool.astype(np.float32))
+        joints = seen.felt[:, :dof] * self.scales.std[:dof] + self.scales.mean[:dof]
+        seen.tool[:] = self._tool(joints.double().cpu().numpy())
         back = (torch.arange(wanted.shape[1], device=self.device) / BACK).clamp(max=1)
         wanted[..., :dof] -= self.scales.unit(off)[:, None] * back[:, None]
 

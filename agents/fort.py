@@ -306,7 +306,8 @@ class Seen:
         gaze: (..., 2) rad.
         felt: (..., F) what the arm feels, normalised.
         words: (..., W) embedding of the instruction.
-        tool: (..., 3) from the eye to the tool, m, along the arm's axes; only a hand that knows the eye's place reads it.
+        tool: (..., 5) from the eye to the tool, m, along the arm's axes, and the `sight.doubled` x axis of the tool; only a hand
+            that knows the eye's place reads them.
         points: (..., L, 2, 3) where what the instruction names lies in each level, `sight.points`; only some read it.
         shapes: (..., L, 2, 7) what it looks like there, `sight.shapes`; only a hand that is told of it reads it.
         close: (..., L, R, R, 2) bytes: how close pixels are to the colours that the instruction names, `sight.closeness`.
@@ -466,7 +467,7 @@ class HandNet(nn.Module):
         """(B, chunk, outputs) of observations (B,); slot k is read from joint token k."""
         tokens = self.tokens(seen.gaze, seen.felt, seen.words)
         if self.height is not None:
-            tokens.append(self.reach(reach(seen.gaze, seen.tool, self.height)))
+            tokens.append(self.reach(reach(seen.gaze, seen.tool[:, :3], self.height)))
         batch, known = len(seen.gaze), len(tokens)
         x = torch.cat([torch.stack(tokens, dim=1), self.joint.expand(batch, -1, -1)], dim=1)
         images = self.encoder(seen)

@@ -149,15 +149,23 @@ class Pair:
         images = images if change is None else change(images)
         felt = np.concatenate([obs[k] for k in self._felt], axis=1).astype(np.float32)
         gaze, words = (torch.from_numpy(np.asarray(obs[k], np.float32)).to(self.device) for k in ("gaze", "target"))
-        tool = np.zeros((len(gaze), 3)) if self._eye_at is None else self._inner.tool(obs["joints"]) - self._eye_at
-        there = torch.from_numpy(tool.astype(np.float32)).to(self.device)
         felt_units = self.scales.felt(torch.from_numpy(felt).to(self.device))
         weights = sight.closeness(images, words)
         reaches = self._with_hand and self._eye_at is not None
         # Nobody else would read them.
         points = sight.points(weights, self._rays) if self._told or reaches else self._nothing(len(gaze), 3)
         shapes = sight.shapes(weights, self._rays) if self._shapes else self._nothing(len(gaze), 7)
-        return fort.Seen(images, gaze, felt_units, words, there, points, shapes, (255 * weights).round().byte())
+        tool = self._tool(obs["joints"])
+        return fort.Seen(images, gaze, felt_units, words, tool, points, shapes, (255 * weights).round().byte())
+
+    def _tool(self, joints: NDArray[Any]) -> torch.Tensor:
+        """`fort.Seen.tool` (N, 5) for joint angles (N, dof) rad; zeros where nobody reads it."""
+        out = np.zeros((len(joints), sight.TOOL), np.float32)
+        if self._eye_at is not None:
+            at, axes = self._inner.pose(np.asarray(joints, np.float64))
+            out[:, :3] = at - self._eye_at
+            out[:, 3:] = sight.doubled(torch.from_numpy(axes[:, :2]))
+        return torch.from_numpy(out).to(self.device)
 
     def _nothing(self, count: int, length: int) -> torch.Tensor:
         """Zeros in the place of what is told of either colour in each level."""

@@ -7,7 +7,7 @@ arXiv:1504.00702) whose weights are not learned. The direction of p_c tells wher
 length how much of the level is so coloured. Gazes are rulers here: from an eye 22 cm above the table, a degree of elevation is
 4 cm at arm's length, and an eye that turns by whole steps is seldom nearer than that to what it looks at. How a thing is
 turned, which no mean tells, is in the second and third moments of the same weights, squared (`shapes`; Hu 1962,
-doi:10.1109/TIT.1962.1057692).
+doi:10.1109/TIT.1962.1057692), and by how much the tool is not yet turned so follows from these (`turns`).
 """
 
 from __future__ import annotations
@@ -28,8 +28,10 @@ _LEVEL = 0.15
 # Of `shapes`: within how far of its middle a colour is one thing, in tangents of angles; the least width, in tangents; and the
 # least depth of a ray that meets the picture's plane.
 _APART, _THIN, _ASIDE = 0.25, 3e-3, 0.2
-# Numbers of `reach`, and of `bearings`, `beside` and `shapes` for each level.
-REACH, BEARING, BESIDE, SHAPE = 12, 2 * 3, 2 * 12, 2 * 7
+# Of `turns`: a thing's length, m.
+_LENGTH = 0.05
+# Numbers of `tool`, of `reach`, and of `bearings`, `beside`, `shapes` and `turns` for each level.
+TOOL, REACH, BEARING, BESIDE, SHAPE, TURN = 5, 12, 2 * 3, 2 * 12, 2 * 7, 2 * 2
 
 
 def ahead(gaze: torch.Tensor) -> torch.Tensor:
@@ -118,6 +120,47 @@ def turned(gaze: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
     return torch.stack([azimuth + side, torch.atan2(up, torch.hypot(right, level))], dim=-1)
 
 
+def doubled(axes: torch.Tensor) -> torch.Tensor:
+    """Cosine and sine of twice the azimuth of horizontal axes, times their length squared: either end is the same. (..., 2)."""
+    x, y = axes.unbind(-1)
+    return torch.stack([x.square() - y.square(), 2 * x * y], dim=-1)
+
+
+def turns(gaze: torch.Tensor, shapes: torch.Tensor, points: torch.Tensor, tool: torch.Tensor, height: float) -> torch.Tensor:
+    """How the tool is turned, beside the line of sight and beside what is seen, from above.
+
+    With u ahead, v to the left and h the thing's height, a thing on a table has in the picture
+
+        E[x^2] = E[v^2],    E[x y] = sin(e) E[u v],    E[y^2] = sin^2(e) E[u^2] + cos^2(e) E[h^2],    in lengths,
+
+    e the angle at which the line of sight falls. Heights spoil the last one alone; and E[u^2] + E[v^2] is the same however a
+    thing is turned, so that the first two tell twice the angle of its longer side from the line of sight, but for a constant
+    k of its size:
+
+        d = 2 (k - E[v^2] + i E[u v]),    d conj(t),    t = exp 2 i (azimuth of the tool - of the gaze)
+
+    k conj(t) is for the reader to add, who is told conj(t).
+
+    Args:
+        gaze: (B, 2) rad.
+        shapes: (B, L, 2, 7), see `shapes`.
+        points: (B, L, 2, 3), see `points`; how far down tells how far away.
+        tool: (B, 2) `doubled` x axis of the tool.
+        height: of the eye above the table, m.
+
+    Returns:
+        (B, 2 + 4 L): conj(t), then d conj(t) with k = 0 of each level and colour, in units of (5 cm)^2, real parts first; 0
+        for a colour that is not there.
+    """
+    azimuth, elevation = gaze.unbind(-1)
+    own = _times(tool, doubled(torch.stack([azimuth.cos(), -azimuth.sin()], dim=-1))) * tool.new_tensor([1.0, -1.0])
+    fall = (-turned(gaze[:, None, None], _found(points))[..., 1]).clamp(min=_LEVEL).sin()
+    metres = height / fall / 10
+    side, up, both = metres * shapes[..., 0], metres * shapes[..., 1], shapes[..., 2]
+    thing = 2 / _LENGTH**2 * torch.stack([-side.square(), both * side * up / fall], dim=-1)
+    return torch.cat([own, _times(thing, own[:, None, None]).flatten(1)], dim=-1)
+
+
 def reach(gaze: torch.Tensor, tool: torch.Tensor, height: float) -> torch.Tensor:
     """Where the tool is beside the line of sight: what is missing between the hand and what the eye looks at.
 
@@ -165,6 +208,12 @@ def bearings(points: torch.Tensor) -> torch.Tensor:
     found = _found(points)
     beside = found[..., :2] / found.norm(dim=-1, keepdim=True)
     return torch.cat([beside, points.norm(dim=-1, keepdim=True).sqrt()], dim=-1).flatten(1)
+
+
+def _times(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """Product of complex numbers, real and imaginary parts along the last axis."""
+    (ar, ai), (br, bi) = a.unbind(-1), b.unbind(-1)
+    return torch.stack([ar * br - ai * bi, ar * bi + ai * br], dim=-1)
 
 
 def _found(points: torch.Tensor) -> torch.Tensor:

@@ -267,9 +267,22 @@ def test_from_beside_the_path_what_is_wanted_leads_back_onto_it() -> None:
     np.testing.assert_allclose(moves[:, 10:], path[:, 10:], atol=1e-5)  # back where the demonstrator is by then
     np.testing.assert_allclose(moves[:, 0], now, atol=1e-5)
     np.testing.assert_allclose(moves[:, 5], path[:, 5] + (now - was) / 2, atol=1e-5)
-    np.testing.assert_allclose(seen.tool.double().numpy(), env.tool(now) - [0.13, 0.0, 0.22], atol=1e-5)
+    tool, axes = env.pose(now)
+    np.testing.assert_allclose(seen.tool[:, :3].double().numpy(), tool - [0.13, 0.0, 0.22], atol=1e-5)
+    np.testing.assert_allclose(seen.tool[:, 3].double().numpy(), axes[:, 0] ** 2 - axes[:, 1] ** 2, atol=1e-5)
     assert torch.equal(wanted[..., -1], found.wanted[at][..., -1])  # the gripper is told the same
     assert torch.equal(found.seen[at].felt, true.felt)  # the rollout stays as it was
+
+
+def test_the_wrist_can_stray_farther_than_the_arm() -> None:
+    agent = learner(replay(pause=0), stray=0.05, stray_turn=0.4, seed=3)
+    seen = agent.rollout().seen[torch.zeros(400, dtype=torch.long), torch.full((400,), 5)]
+    was = seen.felt.clone()
+    agent._lead_astray(seen, torch.zeros(400, 6, 8))
+    off = ((seen.felt - was)[:, :7] * agent.scales.std[:7]).numpy()
+    off = off[(off != 0).any(axis=1)]
+    np.testing.assert_allclose(off[:, :6].std(), 0.05, rtol=0.1)
+    np.testing.assert_allclose(off[:, 6].std(), 0.4, rtol=0.2)
 
 
 def test_shapes_are_told_to_a_hand_that_asks_for_them() -> None:
@@ -553,8 +566,8 @@ def test_what_is_refused() -> None:
         learner(hand=False)
     with pytest.raises(InvalidValueError, match=r"another reward than 'env', got 0\.2"):
         learner(hand=False, reward="env", grip=0.2)
-    for setting in ({"grip": -0.1}, {"radian": -0.1}, {"stray": -0.1}):
-        with pytest.raises(InvalidValueError, match=r"radian, grip and stray must be >= 0, got .*-0\.1"):
+    for setting in ({"grip": -0.1}, {"radian": -0.1}, {"stray": -0.1}, {"stray_turn": -0.1}):
+        with pytest.raises(InvalidValueError, match=r"radian, grip, stray and stray_turn must be >= 0, got .*-0\.1"):
             learner(**setting)
     with pytest.raises(InvalidValueError, match="averaged must be >= 1 prediction, got 0"):
         learner(averaged=0)

@@ -35,7 +35,7 @@ def nets(size: fort.Size = TINY, seed: int = 0, told: bool = False) -> tuple[for
 def seen(batch: int, length: int, seed: int = 1) -> fort.Seen:
     rng = torch.Generator().manual_seed(seed)
     images = torch.randint(0, 256, (batch, length, len(FOVS), SIDE, SIDE, 3), dtype=torch.uint8, generator=rng)
-    numbers = [torch.randn(batch, length, n, generator=rng) for n in (2, FELT, WORDS, 3)]
+    numbers = [torch.randn(batch, length, n, generator=rng) for n in (2, FELT, WORDS, 5)]
     points, shapes = (torch.randn(batch, length, len(FOVS), 2, n, generator=rng) for n in (3, 7))
     close = torch.randint(0, 256, (batch, length, len(FOVS), SIDE, SIDE, 2), dtype=torch.uint8, generator=rng)
     return fort.Seen(images, *numbers, points, shapes, close)
@@ -44,7 +44,7 @@ def seen(batch: int, length: int, seed: int = 1) -> fort.Seen:
 def blank(images: torch.Tensor) -> fort.Seen:
     """Pictures (B, L, R, R, 3), and zeros for the rest."""
     batch, levels = images.shape[:2]
-    numbers = [torch.zeros(batch, n) for n in (2, FELT, WORDS, 3)]
+    numbers = [torch.zeros(batch, n) for n in (2, FELT, WORDS, 5)]
     return fort.Seen(images, *numbers, *(torch.zeros(batch, levels, 2, n) for n in (3, 7)), images[..., :2])
 
 

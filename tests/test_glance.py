@@ -22,7 +22,7 @@ def hand(height: float | None = 0.22, shapes: bool = True) -> Glance:
 
 def seen(batch: int, rng: torch.Generator) -> fort.Seen:
     images = torch.randint(0, 100, (batch, len(FOVS), SIDE, SIDE, 3), dtype=torch.uint8, generator=rng)
-    numbers = [torch.randn(batch, n, generator=rng) for n in (2, FELT, WORDS, 3)]
+    numbers = [torch.randn(batch, n, generator=rng) for n in (2, FELT, WORDS, 5)]
     points, shapes = (torch.randn(batch, len(FOVS), 2, n, generator=rng) for n in (3, 7))
     return fort.Seen(images, *numbers, points, shapes, 255 - images[..., :2])
 
