@@ -155,9 +155,9 @@ def turns(gaze: torch.Tensor, shapes: torch.Tensor, points: torch.Tensor, tool: 
     azimuth, elevation = gaze.unbind(-1)
     own = _times(tool, doubled(torch.stack([azimuth.cos(), -azimuth.sin()], dim=-1))) * tool.new_tensor([1.0, -1.0])
     fall = (-turned(gaze[:, None, None], _found(points))[..., 1]).clamp(min=_LEVEL).sin()
-    metres = height / fall / 10
-    side, up, both = metres * shapes[..., 0], metres * shapes[..., 1], shapes[..., 2]
-    thing = 2 / _LENGTH**2 * torch.stack([-side.square(), both * side * up / fall], dim=-1)
+    wide, high, both = shapes[..., 0] / 10, shapes[..., 1] / 10, shapes[..., 2]
+    thing = torch.stack([-(wide - _THIN).clamp(min=0).square(), both * wide * high / fall], dim=-1)
+    thing = thing * (2 * (height / fall / _LENGTH).square())[..., None]
     return torch.cat([own, _times(thing, own[:, None, None]).flatten(1)], dim=-1)
 
 

@@ -152,3 +152,50 @@ def test_where_nothing_has_the_colour_the_line_of_sight_stands_for_it() -> None:
     told = sight.beside(gaze, torch.zeros(1, 2, 2, 3), tool, 0.22).reshape(2, 2, 12)
     assert torch.allclose(told[..., :9], sight.reach(gaze, tool, 0.22)[0, 3:].expand(2, 2, 9), atol=1e-6)
     assert not told[..., 9:].any()
+
+
+def lies(azimuth: float, away: float, turn: float, long: float, wide: float, gaze: tuple[float, float]) -> torch.Tensor:
+    """Weights (1, L, R, R, 2) of a flat rectangle on the table, 0.22 m below the eye: its middle, its turn and half its sides."""
+    right, down, forward = RAYS.unbind(-1)
+    cos, sin = np.cos(gaze[1]), np.sin(gaze[1])
+    level, up = forward * cos + down * sin, forward * sin - down * cos
+    far = 0.22 / (-up).clamp(min=1e-3)
+    x, y = far * level, -far * right  # along the gaze's azimuth and to its left
+    x, y = x - away * np.cos(azimuth - gaze[0]), y - away * np.sin(azimuth - gaze[0])
+    own = turn - gaze[0]
+    u, v = x * np.cos(own) + y * np.sin(own), y * np.cos(own) - x * np.sin(own)
+    on = ((u.abs() < long) & (v.abs() < wide) & (up < 0)).float()
+    return torch.stack([on, 0 * on], dim=-1)[None]
+
+
+@given(
+    azimuth=st.floats(-2, 2), away=st.floats(0.4, 0.65), turn=st.floats(-1.5, 1.5), tool=st.floats(-1.5, 1.5),
+    off=st.tuples(st.floats(-0.05, 0.05), st.floats(-0.05, 0.05)),
+)  # fmt: skip
+def test_turns_are_what_is_missing_between_tool_and_thing(
+    azimuth: float, away: float, turn: float, tool: float, off: tuple[float, float]
+) -> None:
+    """Whoever adds the constant of the thing's size has twice the angle, wherever it lies and wherever the eye looks."""
+    long, wide, unit = 0.05, 0.015, 0.05**2
+    gaze = (azimuth + off[0], float(np.arctan2(-0.22, away)) + off[1])
+    weights = lies(azimuth, away, azimuth + turn, long, wide, gaze)
+    axis = torch.tensor([[np.cos(azimuth + tool), np.sin(azimuth + tool)]])
+    looks = torch.tensor([gaze], dtype=torch.float64)
+    told = sight.turns(
+        looks, sight.shapes(weights, RAYS).double(), sight.points(weights, RAYS).double(), sight.doubled(axis), 0.22
+    )[0]
+    own, missing = torch.complex(told[0], told[1]), torch.complex(told[2::2], told[3::2]).unflatten(0, (len(FOVS), 2))
+    beside = azimuth + tool - gaze[0]
+    assert abs(own - np.exp(-2j * beside)) < 1e-6
+    size, longer = (long**2 + wide**2) / 3 / unit, (long**2 - wide**2) / 3 / unit
+    expected = longer * np.exp(2j * (turn - tool))
+    found = missing[0, 0] + size * own  # twice k, k half of the sum of the variances
+    assert abs(found - expected) < 0.25 * longer
+    assert not missing[:, 1].abs().any()  # nothing has the second colour
+
+
+def test_an_axis_and_its_opposite_are_one_turn() -> None:
+    axes = torch.tensor([[0.6, 0.8], [-0.6, -0.8]])
+    one, other = sight.doubled(axes)
+    assert torch.allclose(one, other)
+    assert torch.allclose(one, torch.tensor([np.cos(2 * np.arctan2(0.8, 0.6)), np.sin(2 * np.arctan2(0.8, 0.6))]).float())
