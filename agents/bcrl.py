@@ -18,6 +18,7 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -158,10 +159,6 @@ class BCRLLearner(Pair):
             self._begin_from(start, start_hand, new_values=reward != "env")
         self._keep, self._first = keep, copy.deepcopy(self.eye).eval() if keep and start is not None else None
         self._rates = {"eye": eye_rate, "hand": hand_rate}
-        self._optimizers = {
-            name: torch.optim.AdamW(net.parameters(), lr=self._rates[name], betas=(0.9, 0.95), weight_decay=0.01, eps=1e-7)
-            for name, net in (("eye", self.eye), ("hand", self.hand))
-        }
         self._schedule = warmup_steps, decay_steps, total_steps
         self._gamma, self._lam, self._clip, self._value_weight = gamma, lam, clip, value_weight
         self._entropies = entropy, final_entropy
@@ -179,6 +176,14 @@ class BCRLLearner(Pair):
         env.reset(seed=own)
         self._jitter = Jitter(augment)
         self._steps = 0
+
+    @cached_property
+    def _optimizers(self) -> dict[str, torch.optim.Optimizer]:
+        """Made when something is learned: what torch imports for the first of them takes seconds, and acting needs none."""
+        return {
+            name: torch.optim.AdamW(net.parameters(), lr=self._rates[name], betas=(0.9, 0.95), weight_decay=0.01, eps=1e-7)
+            for name, net in (("eye", self.eye), ("hand", self.hand))
+        }
 
     @property
     def steps(self) -> int:

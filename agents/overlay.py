@@ -29,7 +29,7 @@ class Overlay:
 
     Args:
         episode: recorded, for its rewards, success and instruction.
-        batch: the environment that is brought to each recorded state before its frame is drawn; simulation 0 is shown.
+        batch: the environment that is brought to each recorded state before its frame is drawn.
         camera: that the frames are taken with.
     """
 
@@ -40,13 +40,13 @@ class Overlay:
         self._looks = batch.gaze_reach > 0
         self._views = image_keys(batch.single_observation_space)
 
-    def draw(self, frame: Frame, obs: Mapping[str, NDArray[Any]], t: int) -> Frame:
-        """The frame of time step t with everything on it; `frame` (H, W, 3) stays as it is."""
+    def draw(self, frame: Frame, obs: Mapping[str, NDArray[Any]], t: int, sim: int = 0) -> Frame:
+        """The frame of time step t, in which simulation `sim` is, with everything on it; `frame` (H, W, 3) stays as it is."""
         canvas = frame.copy()
         if t < self._episode.length and "path" in self._episode.thought:
-            self._path(canvas, self._episode.thought["path"][t])
+            self._path(canvas, self._episode.thought["path"][t], sim)
         if self._looks:
-            self._ray(canvas)
+            self._ray(canvas, sim)
         self._inset(canvas, obs)
         self._curve(canvas, t)
         self._banner(canvas, t)
@@ -102,17 +102,17 @@ class Overlay:
                 cv2.drawMarker(canvas, (x + side // 2, y + side // 2), _AMBER, cv2.MARKER_CROSS, max(3, side // 8), 1)
             y += side + margin
 
-    def _view(self, canvas: Frame) -> tuple[Pinhole, NDArray[np.float64]]:
+    def _view(self, canvas: Frame, sim: int) -> tuple[Pinhole, NDArray[np.float64]]:
         """Projection of the frame's camera, and its pose."""
         height, width = canvas.shape[:2]
         physics = self._batch.physics
         camera = Pinhole.from_fovy(float(physics.model.cam_fovy[physics.id("camera", self._camera)]), width, height)
         position, rotation = physics.camera_pose(self._camera)
-        return camera, pose_of(position[0], rotation[0])
+        return camera, pose_of(position[sim], rotation[sim])
 
-    def _path(self, canvas: Frame, path: NDArray[np.float64]) -> None:
+    def _path(self, canvas: Frame, path: NDArray[np.float64], sim: int) -> None:
         """Where the hand expects the tool to go, (K, 3) m, fading into the future; nothing where it expects nothing."""
-        camera, pose = self._view(canvas)
+        camera, pose = self._view(canvas, sim)
         thick = max(1, canvas.shape[0] // 240)
         for k in range(len(path) - 1):
             ends = _drawable(path[k : k + 2], pose, camera) if np.isfinite(path[k : k + 2]).all() else None
@@ -121,11 +121,11 @@ class Overlay:
                 colour = tuple(round((1 - share) * a + share * b) for a, b in zip(_CYAN, _GREY, strict=True))
                 cv2.line(canvas, _pixel(ends[0]), _pixel(ends[1]), colour, thick, cv2.LINE_AA)
 
-    def _ray(self, canvas: Frame) -> None:
+    def _ray(self, canvas: Frame, sim: int) -> None:
         """From the eye to what it looks at, in the picture's own perspective."""
         height = canvas.shape[0]
-        camera, pose = self._view(canvas)
-        ends = _drawable(self._batch.gaze_ray(), pose, camera)
+        camera, pose = self._view(canvas, sim)
+        ends = _drawable(self._batch.gaze_ray(sim), pose, camera)
         if ends is None:
             return
         start, end = (_pixel(p) for p in ends)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +22,15 @@ from agents.config import load
 from agents.evaluate import load_policy, policy_config, refuse_beside_run, scripted
 from agents.make import make_env
 from agents.overlay import Overlay
+from agents.provenance import cores
 from agents.rollout import Episode, Record, rollout
 from agents.run import Run, unused
 from agents.shipped import with_run
 from agents.show import bar, say
 from agents.video import VideoWriter
 from assets.errors import InvalidValueError
+
+MOMENTS = 8  # of an episode that are drawn at once, at most
 
 
 def main(arguments: Sequence[str]) -> Path | None:
@@ -43,8 +47,11 @@ def main(arguments: Sequence[str]) -> Path | None:
     shown: dict[str, Any] = {} if config.camera is None else {"camera": config.camera}
     if config.web:
         shown["render_mode"] = "human"
-    env = make_env(config, episodes_wanted, "disabled", width=int(config.width), height=int(config.height), **shown)
-    try:
+
+    def made(count: int) -> closing[VectorEnv[Any, Any, Any]]:
+        return closing(make_env(config, count, "disabled", width=int(config.width), height=int(config.height), **shown))
+
+    with made(episodes_wanted) as env:
         policy = (
             scripted(config.policy, env, int(config.seed))
             if config.policy is not None
@@ -56,9 +63,9 @@ def main(arguments: Sequence[str]) -> Path | None:
         if config.web:
             serve(env, episodes)
             return None
+    # Its simulations are moments of one episode, of which each core draws another.
+    with made(min(cores(), MOMENTS)) as env:
         return film(env, episodes, config, look)
-    finally:
-        env.close()
 
 
 def film(env: VectorEnv[Any, Any, Any], episodes: Sequence[Episode], config: DictConfig, look: str) -> Path:
@@ -72,8 +79,8 @@ def film(env: VectorEnv[Any, Any, Any], episodes: Sequence[Episode], config: Dic
         done = 0
         for episode in episodes:
             overlay = Overlay(episode, batch, camera) if config.overlays else None
-            for t, (frame, obs) in enumerate(frames(batch, episode, config, look)):
-                video.add(overlay.draw(frame, obs, t) if overlay else frame)
+            for t, (frame, obs, sim) in enumerate(frames(batch, episode, config, look)):
+                video.add(overlay.draw(frame, obs, t, sim) if overlay else frame)
                 done += 1
                 progress(done, "")
     say(f"written: {out} ({total} frames, {fps} per second)")
@@ -82,18 +89,21 @@ def film(env: VectorEnv[Any, Any, Any], episodes: Sequence[Episode], config: Dic
 
 def frames(
     batch: Any, episode: Episode, config: DictConfig, look: str
-) -> Iterator[tuple[NDArray[np.uint8], dict[str, NDArray[Any]]]]:
-    """Pictures and observations of a recorded episode, drawn anew from its states.
+) -> Iterator[tuple[NDArray[np.uint8], dict[str, NDArray[Any]], int]]:
+    """Pictures and observations of a recorded episode, drawn anew from its states, as many at once as there are simulations.
 
     Yields:
-        (H, W, 3) uint8 and the observation of one simulation, T + 1 times.
+        (H, W, 3) uint8, the observation of one simulation, and which one it is, which is in that state until the next is asked
+        for; T + 1 times.
     """
-    n = batch.num_envs
-    for t in range(episode.length + 1):
-        rows = {key: np.repeat(values[t][None], n, axis=0) for key, values in episode.snapshots.items()}
-        obs = batch.restore(rows)
-        picture = batch.draw(config.camera, int(config.width), int(config.height), look=look, ids=np.array([0]))
-        yield picture[0], {key: value[0] for key, value in obs.items()}
+    n, last = batch.num_envs, episode.length
+    for first in range(0, last + 1, n):
+        moments = np.minimum(first + np.arange(n), last)
+        obs = batch.restore({key: values[moments] for key, values in episode.snapshots.items()})
+        shown = np.arange(min(n, last + 1 - first))
+        pictures = batch.draw(config.camera, int(config.width), int(config.height), look=look, ids=shown)
+        for sim in shown:
+            yield pictures[sim], {key: value[sim] for key, value in obs.items()}, int(sim)
 
 
 def _output(config: DictConfig) -> Path:

@@ -152,7 +152,7 @@ def turns(gaze: torch.Tensor, shapes: torch.Tensor, points: torch.Tensor, tool: 
         (B, 2 + 4 L): conj(t), then d conj(t) with k = 0 of each level and colour, in units of (5 cm)^2, real parts first; 0
         for a colour that is not there.
     """
-    azimuth, elevation = gaze.unbind(-1)
+    azimuth = gaze[..., 0]
     own = _times(tool, doubled(torch.stack([azimuth.cos(), -azimuth.sin()], dim=-1))) * tool.new_tensor([1.0, -1.0])
     fall = (-turned(gaze[:, None, None], _found(points))[..., 1]).clamp(min=_LEVEL).sin()
     wide, high, both = shapes[..., 0] / 10, shapes[..., 1] / 10, shapes[..., 2]

@@ -70,11 +70,28 @@ def test_replayed_pixels_are_the_recorded_ones() -> None:
     try:
         episodes = rollout(env, OraclePolicy(env), [3, 4], record=Record(images=True))
         for episode in episodes:
-            seen = [obs for _, obs in replay.frames(env.unwrapped, episode, config, "standard")]
+            seen = [obs for _, obs, _ in replay.frames(env.unwrapped, episode, config, "standard")]
             for key, recorded in episode.obs.items():
                 np.testing.assert_array_equal(np.stack([obs[key] for obs in seen]), recorded, err_msg=key)
     finally:
         env.close()
+
+
+def test_moments_drawn_at_once_are_those_drawn_one_by_one() -> None:
+    config = load("replay", [*SHORT, *TINY])
+    films = []
+    for count in (1, 3):
+        env = make_env(config, count, "disabled", width=96, height=64)
+        try:
+            (episode,) = rollout(env, OraclePolicy(env), [3], record=Record())
+            overlay = Overlay(episode, env.unwrapped, "front")
+            shown = replay.frames(env.unwrapped, episode, config, "standard")
+            films.append(np.stack([overlay.draw(f, obs, t, sim) for t, (f, obs, sim) in enumerate(shown)]))
+        finally:
+            env.close()
+    assert len(films[0]) == episode.length + 1
+    assert len({f.tobytes() for f in films[0]}) == len(films[0])
+    np.testing.assert_array_equal(*films)
 
 
 def test_a_run_is_seen_as_it_was_trained_and_filmed_as_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -95,7 +112,7 @@ def test_a_run_is_seen_as_it_was_trained_and_filmed_as_asked(tmp_path: Path, mon
         replay.main([str(run.folder), *TINY, "episodes=1", "overlays=false", f"render={look}", f"out={tmp_path / look}.mp4"])
         for look in ("standard", "quality")
     ]
-    assert used == ["fast", "fast"]
+    assert set(used) == {"fast"}
     assert all(films)
     assert difference(*(read_video(f) for f in films if f)) > 0.2
     default = replay.main([f"run={run.folder}", *TINY, "episodes=1"])
@@ -240,7 +257,7 @@ def test_a_scene_without_an_eye_has_no_ray() -> None:
     try:
         (episode,) = rollout(env, OraclePolicy(env), [0], record=Record())
         batch: Any = env.unwrapped
-        drawn = [o.draw(f, obs, 1) for f, obs in replay.frames(batch, episode, load("replay", TINY), "standard")
+        drawn = [o.draw(f, obs, 1, sim) for f, obs, sim in replay.frames(batch, episode, load("replay", TINY), "standard")
                  for o in [Overlay(episode, batch, "front")]]  # fmt: skip
         assert len(drawn) == 3
     finally:

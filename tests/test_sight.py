@@ -155,7 +155,7 @@ def test_where_nothing_has_the_colour_the_line_of_sight_stands_for_it() -> None:
 
 
 def lies(azimuth: float, away: float, turn: float, long: float, wide: float, gaze: tuple[float, float]) -> torch.Tensor:
-    """Weights (1, L, R, R, 2) of a flat rectangle on the table, 0.22 m below the eye: its middle, its turn and half its sides."""
+    """Weights (1, L, R, R, 2) of a flat rectangle on the table, 0.22 m below the eye: middle, turn and half sides."""
     right, down, forward = RAYS.unbind(-1)
     cos, sin = np.cos(gaze[1]), np.sin(gaze[1])
     level, up = forward * cos + down * sin, forward * sin - down * cos
