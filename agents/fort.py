@@ -306,8 +306,8 @@ class Seen:
         gaze: (..., 2) rad.
         felt: (..., F) what the arm feels, normalised.
         words: (..., W) embedding of the instruction.
-        tool: (..., 5) from the eye to the tool, m, along the arm's axes, and the tool's `sight.doubled` x axis; only a hand that
-            knows the eye's place reads them.
+        tool: (..., 5) from the eye to the tool, m, along the arm's axes, and the tool's x axis, `sight.doubled`; only a hand
+            that knows the eye's place reads them.
         points: (..., L, 2, 3) where what the instruction names lies in each level, `sight.points`; only some read it.
         shapes: (..., L, 2, 7) what it looks like there, `sight.shapes`; only a hand that is told of it reads it.
         close: (..., L, R, R, 2) bytes: how close pixels are to the colours that the instruction names, `sight.closeness`.

@@ -167,9 +167,10 @@ class Pair:
             out[:, 3:] = sight.doubled(torch.from_numpy(axes[:, :2]))
         return torch.from_numpy(out).to(self.device)
 
-    def _nothing(self, count: int, length: int) -> torch.Tensor:
-        """Zeros in the place of what is told of either colour in each level."""
-        return self._rays.new_zeros(count, len(self._levels), len(sight.COLOURS), length)
+    def _nothing(self, count: int, numbers: int) -> torch.Tensor:
+        """Zeros in the place of numbers that are told of each level, half of them of either colour."""
+        either = len(sight.COLOURS)
+        return self._rays.new_zeros(count, len(self._levels), either, numbers // either)
 
     def _inhibition(self, count: int) -> Inhibition:
         return Inhibition(self._turns, self._limits, self._inhibit, count)
