@@ -1,6 +1,6 @@
 """A hand for few demonstrations: what is felt asks the pictures a few questions, and all moves are said at once.
 
-    f = [felt, direction of the gaze, reach, beside, shapes, turns]    what is known without learning, `agents.sight`
+    f = [felt, direction of the gaze, reach, beside, shapes, turns, raised]    what is known without learning, `agents.sight`
     a_q = attention(W_q f, image tokens)                q = 1 .. Q questions, one layer
     moves = mlp([f, words, a_1 .. a_Q])
 
@@ -16,7 +16,7 @@ from torch import nn
 from torch.nn import functional
 
 from agents.fort import Seen, Size
-from agents.sight import BESIDE, REACH, SHAPE, TURN, ahead, beside, reach, turns
+from agents.sight import BESIDE, RAISED, REACH, SHAPE, TURN, ahead, beside, raised, reach, turns
 
 # Numbers that are kept of the instruction.
 _GIST = 16
@@ -34,8 +34,8 @@ class Glance(nn.Module):
         size: width and heads are those of the image tokens and of the attention to them.
         height: of the eye above the table, m, if it is to know where the tool is beside the line of sight and beside what the
             instruction names; None for not.
-        shapes: whether it is told what that looks like, and with `height` how the tool is turned beside it, see `sight.shapes`
-            and `turns`.
+        shapes: whether it is told what that looks like, and with `height` how the tool is turned beside it and where it is if
+            that is raised, see `sight.shapes`, `turns` and `raised`.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class Glance(nn.Module):
         known, width = felt + 3, size.width
         known += 0 if height is None else REACH + BESIDE * levels
         known += SHAPE * levels if shapes else 0
-        known += 2 + TURN * levels if shapes and height is not None else 0
+        known += 2 + (TURN + RAISED) * levels if shapes and height is not None else 0
         self.questions = nn.Sequential(nn.Linear(known, 2 * width), nn.GELU(), nn.Linear(2 * width, QUESTIONS * width))
         self.answers = nn.Linear(width, 2 * width)
         self.gist = nn.Linear(words, _GIST)
@@ -68,6 +68,7 @@ class Glance(nn.Module):
             known.append(seen.shapes.flatten(1))
         if self.shapes and self.height is not None:
             known.append(turns(seen.gaze, seen.shapes, seen.points, seen.tool[:, 3:], self.height))
+            known.append(raised(seen.gaze, seen.points, seen.tool[:, :3], self.height))
         felt, images = torch.cat(known, dim=-1), self.encoder(seen)
         asked = self._split(self.questions(felt).unflatten(-1, (QUESTIONS, -1)))
         keys, values = map(self._split, self.answers(images).chunk(2, dim=-1))

@@ -7,7 +7,8 @@ arXiv:1504.00702) whose weights are not learned. The direction of p_c tells wher
 length how much of the level is so coloured. Gazes are rulers here: from an eye 22 cm above the table, a degree of elevation is
 4 cm at arm's length, and an eye that turns by whole steps is seldom nearer than that to what it looks at. How a thing is
 turned, which no mean tells, is in the second and third moments of the same weights, squared (`shapes`; Hu 1962,
-doi:10.1109/TIT.1962.1057692), and by how much the tool is not yet turned so follows from these (`turns`).
+doi:10.1109/TIT.1962.1057692), and by how much the tool is not yet turned so follows from these (`turns`). What stands above
+the table seems farther away than it is (`raised`).
 """
 
 from __future__ import annotations
@@ -28,10 +29,11 @@ _LEVEL = 0.15
 # Of `shapes`: within how far of its middle a colour is one thing, in tangents of angles; the least width, in tangents; and the
 # least depth of a ray that meets the picture's plane.
 _APART, _THIN, _ASIDE = 0.25, 3e-3, 0.2
-# Of `turns`: a thing's length, m.
+# Of `turns`: a thing's length, m. Of `raised`: how high a thing is, in heights of the eye.
 _LENGTH = 0.05
-# Numbers of `tool`, of `reach`, and of `bearings`, `beside`, `shapes` and `turns` for each level.
-TOOL, REACH, BEARING, BESIDE, SHAPE, TURN = 5, 12, 2 * 3, 2 * 12, 2 * 7, 2 * 2
+_RAISED = 0.25, 0.5
+# Numbers of `tool`, of `reach`, and of `bearings`, `beside`, `shapes`, `turns` and `raised` for each level.
+TOOL, REACH, BEARING, BESIDE, SHAPE, TURN, RAISED = 5, 12, 2 * 3, 2 * 12, 2 * 7, 2 * 2, 2 * 4
 
 
 def ahead(gaze: torch.Tensor) -> torch.Tensor:
@@ -201,6 +203,27 @@ def beside(gaze: torch.Tensor, points: torch.Tensor, tool: torch.Tensor, height:
     gaze, tool = gaze[:, None, None], tool[:, None, None].expand_as(points)
     missing = reach(turned(gaze, _found(points)), tool, height)[..., 3:]
     return torch.cat([missing, bearings(points).unflatten(1, (*points.shape[1:3], -1))], dim=-1).flatten(1)
+
+
+def raised(gaze: torch.Tensor, points: torch.Tensor, tool: torch.Tensor, height: float) -> torch.Tensor:
+    """How far away the tool is beside each of the `points` if that is not on the table: a quarter or half as high as the eye.
+
+    A tray 6 cm above the table looks as if it were a decimetre and more behind its place, where the functions of `reach` are
+    flat.
+
+    Args:
+        gaze: (B, 2) rad.
+        points: (B, L, 2, 3), see `points`.
+        tool: (B, 3) from the eye, m, along the arm's axes.
+        height: of the eye above the table, m.
+
+    Returns:
+        (B, 8 L): for each level and colour what is missing of the level distance, tanh(5 x) and tanh(20 x), at either height.
+    """
+    fall = (-turned(gaze[:, None, None], _found(points))[..., 1]).clamp(min=_LEVEL)
+    away = torch.hypot(tool[:, 0], tool[:, 1])[:, None, None]
+    missing = torch.stack([away - (1 - share) * height / fall.tan() for share in _RAISED], dim=-1)
+    return torch.cat([(5 * missing).tanh(), (20 * missing).tanh()], dim=-1).flatten(1)
 
 
 def bearings(points: torch.Tensor) -> torch.Tensor:

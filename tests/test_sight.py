@@ -194,6 +194,18 @@ def test_turns_are_what_is_missing_between_tool_and_thing(
     assert not missing[:, 1].abs().any()  # nothing has the second colour
 
 
+@given(azimuth=st.floats(-2, 2), away=st.floats(0.35, 0.65), past=st.floats(-0.08, 0.08), half=st.booleans())
+def test_raised_is_what_is_missing_beside_a_thing_above_the_table(azimuth: float, away: float, past: float, half: bool) -> None:
+    high = 0.22 * (0.5 if half else 0.25)
+    gaze = torch.tensor([[azimuth, float(np.arctan2(high - 0.22, away))]])
+    point = torch.tensor([0.0, 0.0, 0.1]).expand(1, 1, 2, 3)  # in the line of sight
+    tool = torch.tensor([[(away + past) * np.cos(azimuth), (away + past) * np.sin(azimuth), -0.1]]).float()
+    told = sight.raised(gaze, point, tool, 0.22).unflatten(1, (2, 2, 2))
+    assert told.shape[1:] == (2, 2, 2)  # colours, functions, heights
+    expected = torch.tensor([5 * past, 20 * past]).tanh()
+    assert torch.allclose(told[0, :, :, int(half)], expected.expand(2, 2), atol=1e-3)
+
+
 def test_an_axis_and_its_opposite_are_one_turn() -> None:
     axes = torch.tensor([[0.6, 0.8], [-0.6, -0.8]])
     one, other = sight.doubled(axes)
