@@ -100,8 +100,8 @@ class BCRLLearner(Pair):
             knows nothing else takes no notice of where it is beside the thing (noise as in DART, Laskey et al. 2017,
             arXiv:1703.09327, but without filming it). A quarter of the lessons feel the gripper as another lesson does:
             demonstrators never miss, and a hand that has closed upon nothing must not take that for a thing held.
-        stray_turn: deviation of the last joint, rad; None takes `stray`. Along a demonstration a wrist is turned as it should be:
-            a hand that never feels it turned otherwise takes its turn for the one that is wanted, whatever it sees.
+        stray_turn: deviation of the last joint, rad; None takes `stray`. Along a demonstration a wrist is turned as it should
+            be: a hand that never feels it turned otherwise takes its turn for the one that is wanted, whatever it sees.
         half: the hand learns in bfloat16 where that is safe. The eye stays in float32: it acts step by step and learns from
             whole episodes, no kernel promises to round both alike, and in bfloat16 the first ratio of an update would show it.
         eye_from: steps before which the eye keeps to what it began with and only its critic learns: a hand that knows nothing

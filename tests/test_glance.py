@@ -39,6 +39,16 @@ def test_every_input_counts(what: str) -> None:
     assert torch.equal(blind(one), blind(mixed)) == (what in ("tool", "points", "shapes"))
 
 
+@torch.no_grad()
+def test_what_it_is_told_can_be_left_out() -> None:
+    rng = torch.Generator().manual_seed(0)
+    one, other = seen(4, rng), seen(4, rng)
+    turned = fort.Seen(**{**vars(one), "tool": torch.cat([one.tool[:, :3], other.tool[:, 3:]], dim=1)})
+    for height, shapes in ((None, True), (0.22, False), (0.22, True)):
+        net = hand(height, shapes).eval()
+        assert torch.equal(net(one), net(turned)) == (height is None or not shapes)
+
+
 def test_it_learns_where_a_bright_patch_is() -> None:
     """Moves that only a picture tells: the row and column, -1 or 1, of the one bright patch of the second level."""
     rng, net = torch.Generator().manual_seed(1), hand()
