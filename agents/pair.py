@@ -67,8 +67,8 @@ class Pair:
         eye_at: where the eye stands above the table, (x, y, z) m along the axes of the arm's foot. With it the hand knows where
             its tool is beside the line of sight; None where that was never measured, as in EyeRobot.
         told: whether the eye is told where the colours that the instruction names lie in each level, `sight.points`.
-        shapes: whether a hand of `hand_net="glance"` is told what these colours look like there, `sight.shapes`, and with `eye_at`
-            how its tool is turned beside them and where it is if they are above the table, `sight.turns` and `raised`.
+        shapes: whether a hand of `hand_net="glance"` is told what these colours look like there, `sight.shapes`, and with
+            `eye_at` how its tool is turned beside them and where it is if they are raised, `sight.turns` and `raised`.
         inhibit: steps within which an eye that takes its likeliest turns does not go back to where it looked,
             `agents.inhibition`; 0, as in EyeRobot, for none.
 
