@@ -17,7 +17,7 @@ from agents import replay, shipped
 FOLDER = Path(__file__).parent / "pictures"
 COUNT, SIZE = 6, (380, 285)
 # The episode that is shown, by its seed: the first of all evaluations that succeeds.
-SEEDS: dict[str, int] = {"eyerobot/eraser_stand": 1_000_010}
+SEEDS: dict[str, int] = {"eyerobot/eraser_stand": 1_000_008}
 
 
 def moments(video: Path) -> list[Image.Image]:
