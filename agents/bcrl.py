@@ -388,8 +388,9 @@ class BCRLLearner(Pair):
             others = torch.randperm(len(wanted), generator=self._rng).to(self.device)
             missed = torch.rand(len(wanted), generator=self._rng).to(self.device) < MISSED
             seen.felt[:, dof] = torch.where(missed, seen.felt[others, dof], seen.felt[:, dof])
-        joints = seen.felt[:, :dof] * self.scales.std[:dof] + self.scales.mean[:dof]
-        seen.tool[:] = self._tool(joints.double().cpu().numpy())
+        if self._eye_at is not None:
+            joints = seen.felt[:, :dof] * self.scales.std[:dof] + self.scales.mean[:dof]
+            seen.tool[:] = self._tool(joints.double().cpu().numpy())
         back = (torch.arange(wanted.shape[1], device=self.device) / BACK).clamp(max=1)
         wanted[..., :dof] -= self.scales.unit(off)[:, None] * back[:, None]
 

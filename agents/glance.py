@@ -16,7 +16,7 @@ from torch import nn
 from torch.nn import functional
 
 from agents.fort import Seen, Size
-from agents.sight import BESIDE, RAISED, REACH, SHAPE, TURN, ahead, beside, raised, reach, turns
+from agents.sight import BESIDE, RAISED, REACH, SHAPE, TURN, ahead, beside, directions, raised, reach, turns
 
 # Numbers that are kept of the instruction.
 _GIST = 16
@@ -67,8 +67,9 @@ class Glance(nn.Module):
         if self.shapes:
             known.append(seen.shapes.flatten(1))
         if self.shapes and self.height is not None:
-            known.append(turns(seen.gaze, seen.shapes, seen.points, seen.tool[:, 3:], self.height))
-            known.append(raised(seen.gaze, seen.points, seen.tool[:, :3], self.height))
+            where = directions(seen.gaze, seen.points)
+            known.append(turns(seen.gaze, seen.shapes, where, seen.tool[:, 3:], self.height))
+            known.append(raised(where, seen.tool[:, :3], self.height))
         felt, images = torch.cat(known, dim=-1), self.encoder(seen)
         asked = self._split(self.questions(felt).unflatten(-1, (QUESTIONS, -1)))
         keys, values = map(self._split, self.answers(images).chunk(2, dim=-1))

@@ -128,7 +128,14 @@ def doubled(axes: torch.Tensor) -> torch.Tensor:
     return torch.stack([x.square() - y.square(), 2 * x * y], dim=-1)
 
 
-def turns(gaze: torch.Tensor, shapes: torch.Tensor, points: torch.Tensor, tool: torch.Tensor, height: float) -> torch.Tensor:
+def directions(gaze: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
+    """Azimuths and elevations (B, L, 2, 2), rad, of `points` (B, L, 2, 3) from a gaze (B, 2); its own where there is none."""
+    return turned(gaze[:, None, None], _found(points))
+
+
+def turns(
+    gaze: torch.Tensor, shapes: torch.Tensor, directions: torch.Tensor, tool: torch.Tensor, height: float
+) -> torch.Tensor:
     """How the tool is turned, beside the line of sight and beside what is seen, from above.
 
     With u ahead, v to the left and h the thing's height, a thing on a table has in the picture
@@ -146,7 +153,7 @@ def turns(gaze: torch.Tensor, shapes: torch.Tensor, points: torch.Tensor, tool: 
     Args:
         gaze: (B, 2) rad.
         shapes: (B, L, 2, 7), see `shapes`.
-        points: (B, L, 2, 3), see `points`; how far down tells how far away.
+        directions: (B, L, 2, 2), see `directions`; how far down tells how far away.
         tool: (B, 2) `doubled` x axis of the tool.
         height: of the eye above the table, m.
 
@@ -156,7 +163,7 @@ def turns(gaze: torch.Tensor, shapes: torch.Tensor, points: torch.Tensor, tool: 
     """
     azimuth = gaze[..., 0]
     own = _times(tool, doubled(torch.stack([azimuth.cos(), -azimuth.sin()], dim=-1))) * tool.new_tensor([1.0, -1.0])
-    fall = (-turned(gaze[:, None, None], _found(points))[..., 1]).clamp(min=_LEVEL).sin()
+    fall = (-directions[..., 1]).clamp(min=_LEVEL).sin()
     wide, high, both = shapes[..., 0] / 10, shapes[..., 1] / 10, shapes[..., 2]
     thing = torch.stack([-(wide - _THIN).clamp(min=0).square(), both * wide * high / fall], dim=-1)
     thing = thing * (2 * (height / fall / _LENGTH).square())[..., None]
@@ -200,27 +207,25 @@ def beside(gaze: torch.Tensor, points: torch.Tensor, tool: torch.Tensor, height:
         the line of sight in the picture (2) and the root of its length; of a colour that is not there, those of the line of
         sight.
     """
-    gaze, tool = gaze[:, None, None], tool[:, None, None].expand_as(points)
-    missing = reach(turned(gaze, _found(points)), tool, height)[..., 3:]
+    missing = reach(directions(gaze, points), tool[:, None, None].expand_as(points), height)[..., 3:]
     return torch.cat([missing, bearings(points).unflatten(1, (*points.shape[1:3], -1))], dim=-1).flatten(1)
 
 
-def raised(gaze: torch.Tensor, points: torch.Tensor, tool: torch.Tensor, height: float) -> torch.Tensor:
-    """How far away the tool is beside each of the `points` if that is not on the table: a quarter or half as high as the eye.
+def raised(directions: torch.Tensor, tool: torch.Tensor, height: float) -> torch.Tensor:
+    """How far away the tool is beside what is seen if that is not on the table: a quarter or half as high as the eye.
 
     A tray 6 cm above the table looks as if it were a decimetre and more behind its place, where the functions of `reach` are
     flat.
 
     Args:
-        gaze: (B, 2) rad.
-        points: (B, L, 2, 3), see `points`.
+        directions: (B, L, 2, 2), see `directions`.
         tool: (B, 3) from the eye, m, along the arm's axes.
         height: of the eye above the table, m.
 
     Returns:
         (B, 8 L): for each level and colour what is missing of the level distance, tanh(5 x) and tanh(20 x), at either height.
     """
-    fall = (-turned(gaze[:, None, None], _found(points))[..., 1]).clamp(min=_LEVEL)
+    fall = (-directions[..., 1]).clamp(min=_LEVEL)
     away = torch.hypot(tool[:, 0], tool[:, 1])[:, None, None]
     missing = torch.stack([away - (1 - share) * height / fall.tan() for share in _RAISED], dim=-1)
     return torch.cat([(5 * missing).tanh(), (20 * missing).tanh()], dim=-1).flatten(1)

@@ -181,9 +181,8 @@ def test_turns_are_what_is_missing_between_tool_and_thing(
     weights = lies(azimuth, away, azimuth + turn, long, wide, gaze)
     axis = torch.tensor([[np.cos(azimuth + tool), np.sin(azimuth + tool)]])
     looks = torch.tensor([gaze], dtype=torch.float64)
-    told = sight.turns(
-        looks, sight.shapes(weights, RAYS).double(), sight.points(weights, RAYS).double(), sight.doubled(axis), 0.22
-    )[0]
+    where = sight.directions(looks, sight.points(weights, RAYS).double())
+    told = sight.turns(looks, sight.shapes(weights, RAYS).double(), where, sight.doubled(axis), 0.22)[0]
     own, missing = torch.complex(told[0], told[1]), torch.complex(told[2::2], told[3::2]).unflatten(0, (len(FOVS), 2))
     beside = azimuth + tool - gaze[0]
     assert abs(own - np.exp(-2j * beside)) < 1e-6
@@ -200,7 +199,7 @@ def test_raised_is_what_is_missing_beside_a_thing_above_the_table(azimuth: float
     gaze = torch.tensor([[azimuth, float(np.arctan2(high - 0.22, away))]])
     point = torch.tensor([0.0, 0.0, 0.1]).expand(1, 1, 2, 3)  # in the line of sight
     tool = torch.tensor([[(away + past) * np.cos(azimuth), (away + past) * np.sin(azimuth), -0.1]]).float()
-    told = sight.raised(gaze, point, tool, 0.22).unflatten(1, (2, 2, 2))
+    told = sight.raised(sight.directions(gaze, point), tool, 0.22).unflatten(1, (2, 2, 2))
     assert told.shape[1:] == (2, 2, 2)  # colours, functions, heights
     expected = torch.tensor([5 * past, 20 * past]).tanh()
     assert torch.allclose(told[0, :, :, int(half)], expected.expand(2, 2), atol=1e-3)
