@@ -4,12 +4,16 @@ Mesa's software renderer keeps a rasteriser, caches and fences for each display,
 the same time crash it now and then (seen on Mesa 22.3: a segmentation fault within minutes). Every EGL platform has a display
 of its own, so the first render thread draws on the device platform's and the second on the surfaceless one's. Contexts of
 one display take turns, through `lock`; on a GPU, one context keeps the device busy anyway.
+
+A context that is freed is kept for the next one on its display: a new one compiles its shaders anew, which takes Mesa a quarter of
+a second, more than everything else that an environment needs.
 """
 
 from __future__ import annotations
 
 import atexit
 import ctypes
+import os
 import threading
 from typing import Any
 
@@ -20,17 +24,29 @@ from OpenGL import error
 from assets.errors import MissingDependencyError
 
 _PLATFORM_SURFACELESS_MESA = 0x31DD  # EGL_MESA_platform_surfaceless
+# Contexts of a display that are kept when they are freed.
+SPARE = 4
 
 
 class _Display:
-    """An initialised EGL display and the lock of its contexts."""
+    """An initialised EGL display, the lock of its contexts, and those that nobody has now."""
 
     def __init__(self, handle: Any) -> None:
         self.handle = handle
         self.lock = threading.Lock()
+        self.spare: list[Any] = []
 
 
 _displays: list[_Display] = []
+
+
+def _forget_spare() -> None:
+    """A forked process makes its own: what a driver keeps for a context does not survive in two processes."""
+    for display in _displays:
+        display.spare.clear()
+
+
+os.register_at_fork(after_in_child=_forget_spare)
 
 
 def _open_displays() -> list[_Display]:
@@ -76,25 +92,42 @@ class EGLContext:
 
     def __init__(self, slot: int) -> None:
         displays = _open_displays()
-        display = displays[slot % len(displays)]
-        self._display, self.lock = display.handle, display.lock
-        configs, found = (egl.EGLConfig * 1)(), ctypes.c_long()
-        egl.eglChooseConfig(self._display, mujoco_egl.EGL_ATTRIBUTES, configs, 1, found)
+        self._display = displays[slot % len(displays)]
+        self.lock = self._display.lock
+        self._context = self._take()
+
+    def _take(self) -> Any:
+        try:
+            return self._display.spare.pop()
+        except IndexError:
+            return self._create()
+
+    def _create(self) -> Any:
+        display, configs, found = self._display.handle, (egl.EGLConfig * 1)(), ctypes.c_long()
+        egl.eglChooseConfig(display, mujoco_egl.EGL_ATTRIBUTES, configs, 1, found)
         if found.value < 1:
             raise RuntimeError("EGL has no framebuffer configuration with 8-bit colours and 24-bit depth")
         egl.eglBindAPI(egl.EGL_OPENGL_API)
-        self._context: Any = egl.eglCreateContext(self._display, configs[0], egl.EGL_NO_CONTEXT, None)
-        if not self._context:
+        context = egl.eglCreateContext(display, configs[0], egl.EGL_NO_CONTEXT, None)
+        if not context:
             raise MissingDependencyError("EGL cannot create an OpenGL context: `apt-get install libgl1-mesa-dri`")
+        return context
 
     def make_current(self) -> None:
         """Bind the context to the calling thread."""
-        egl.eglMakeCurrent(self._display, egl.EGL_NO_SURFACE, egl.EGL_NO_SURFACE, self._context)
+        self._bind(self._context)
 
     def free(self) -> None:
-        """Destroy the context; safe to call twice."""
+        """Give the context back, to be kept or destroyed; safe to call twice."""
         if self._context:
-            egl.eglMakeCurrent(self._display, egl.EGL_NO_SURFACE, egl.EGL_NO_SURFACE, egl.EGL_NO_CONTEXT)
-            egl.eglDestroyContext(self._display, self._context)
+            self._bind(egl.EGL_NO_CONTEXT)
+            if len(self._display.spare) < SPARE:
+                self._display.spare.append(self._context)
+            else:
+                egl.eglDestroyContext(self._display.handle, self._context)
             egl.eglReleaseThread()
             self._context = None
+
+    def _bind(self, context: Any) -> None:
+        egl.eglBindAPI(egl.EGL_OPENGL_API)  # which every thread has its own of
+        egl.eglMakeCurrent(self._display.handle, egl.EGL_NO_SURFACE, egl.EGL_NO_SURFACE, context)

@@ -113,6 +113,38 @@ def test_contexts_are_made_on_the_first_draw_and_freed_by_close() -> None:
     env.close()
 
 
+KEEPS = pytest.mark.skipif(gl.candidates()[0] != "egl", reason="only EGL's contexts are kept")
+
+
+@KEEPS
+def test_a_context_that_was_used_before_draws_like_a_new_one() -> None:
+    from envs import egl
+
+    env, views = scene(3), [View(k, k, 40, 30, ("rgb", "depth", "segmentation")) for k in ("front", "top")]
+    looks = [*PROFILES.values(), *reversed(PROFILES.values())]  # each after each other, with and without samples and shadows
+    used = [drawn(env, look, *views, threads=1) for look in looks]
+    for look, found in zip(looks, used, strict=True):
+        egl._forget_spare()
+        new = drawn(env, look, *views, threads=1)
+        for key, picture in new.items():
+            np.testing.assert_array_equal(found[key], picture)
+
+
+@KEEPS
+def test_as_many_contexts_are_kept_as_may_be() -> None:
+    from envs import egl
+
+    held = [gl.create_context(8, 8) for _ in range(egl.SPARE + 2)]
+    for context in held:
+        context.make_current()
+        context.free()
+        context.free()
+    assert [len(display.spare) for display in egl._displays[:1]] == [egl.SPARE]
+    again = gl.create_context(8, 8)
+    assert len(egl._displays[0].spare) == egl.SPARE - 1
+    again.free()
+
+
 def test_any_camera_size_and_profile_can_be_drawn_besides() -> None:
     env = scene(2)
     assert env.draw("top", 20, 10).shape == (2, 10, 20, 3)
