@@ -5,8 +5,8 @@ the same time crash it now and then (seen on Mesa 22.3: a segmentation fault wit
 of its own, so the first render thread draws on the device platform's and the second on the surfaceless one's. Contexts of
 one display take turns, through `lock`; on a GPU, one context keeps the device busy anyway.
 
-A context that is freed is kept for the next one on its display: a new one compiles its shaders anew, which takes Mesa a quarter of
-a second, more than everything else that an environment needs.
+A context that is freed is kept for the next one on its display: a new one compiles its shaders anew, which takes Mesa a
+quarter of a second, more than everything else that an environment needs.
 """
 
 from __future__ import annotations
