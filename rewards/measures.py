@@ -1,7 +1,8 @@
 """How far a reward can be trusted: measures of its order, its verdicts, its steps, and what optimising it buys.
 
 Scores, values and truths are arrays that were computed before; nothing here runs a policy. No measure is ever NaN: what has
-no answer is refused, or has the value that its docstring says.
+no answer is refused, or has the value that its docstring says. SciPy's statistics are imported where they are
+asked for: every command would wait a second for them.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import kendalltau, rankdata
 
 from assets.errors import InvalidValueError
 from rewards.transforms import finite
@@ -22,6 +22,13 @@ Masks = NDArray[np.bool_]
 
 # States (K, ...), actions (K, ...) and next states (K, ...), which never have to have happened, to rewards (K,).
 TransitionReward = Callable[[NDArray[Any], NDArray[Any], NDArray[Any]], NDArray[np.floating]]
+
+
+def _ranks(values: ArrayLike) -> Floats:
+    """Ranks along the last axis from 1 on, of equal values their mean."""
+    from scipy.stats import rankdata
+
+    return np.asarray(rankdata(values, axis=-1), np.float64)
 
 
 def value_order_correlation(values: ArrayLike) -> Floats:
@@ -36,7 +43,7 @@ def value_order_correlation(values: ArrayLike) -> Floats:
     Raises:
         InvalidValueError: fewer than 2 steps, or values that are not finite.
     """
-    ranks = rankdata(_series(values, "values"), axis=-1)
+    ranks = _ranks(_series(values, "values"))
     return _pearson(ranks, np.broadcast_to(np.arange(ranks.shape[-1]), ranks.shape))
 
 
@@ -53,6 +60,8 @@ def kendall_tau(values: ArrayLike, progress: ArrayLike) -> Floats:
     Raises:
         InvalidValueError: shapes that differ, fewer than 2 steps, or values that are not finite.
     """
+    from scipy.stats import kendalltau
+
     said, true = _series(values, "values"), _series(progress, "progress")
     _require_same("values and progress", said, true)
     pairs = zip(said.reshape(-1, said.shape[-1]), true.reshape(-1, said.shape[-1]), strict=True)
@@ -71,7 +80,7 @@ def auroc(scores: ArrayLike, labels: ArrayLike) -> float:
         InvalidValueError: shapes that differ, scores that are not finite, or labels of one kind only.
     """
     said, true = _scored(scores, labels)
-    ranks = rankdata(said)
+    ranks = _ranks(said)
     positive, negative = int(true.sum()), int((~true).sum())
     return float((ranks[true].sum() - positive * (positive + 1) / 2) / (positive * negative))
 
@@ -291,7 +300,7 @@ def hacked_return_gap(proxy: ArrayLike, truth: ArrayLike) -> float:
     _require_same("proxy and truth", said, true)
     if said.ndim != 1:
         raise InvalidValueError(f"proxy and truth must be (P,), got {said.shape}")
-    return float((rankdata(said)[-1] - rankdata(true)[-1]) / (len(said) - 1))
+    return float((_ranks(said)[-1] - _ranks(true)[-1]) / (len(said) - 1))
 
 
 def calibration_curve(probability: ArrayLike, truth: ArrayLike, bins: int = 10) -> tuple[Floats, Floats, NDArray[np.intp]]:
