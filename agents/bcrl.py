@@ -102,8 +102,6 @@ class BCRLLearner(Pair):
             demonstrators never miss, and a hand that has closed upon nothing must not take that for a thing held.
         stray_turn: deviation of the last joint, rad; None takes `stray`. Along a demonstration a wrist is turned as it should
             be: a hand that never feels it turned otherwise takes its turn for the one that is wanted, whatever it sees.
-        hand_ema: decay of the moving average of the hand's weights after every update, in [0, 1): what acts and what judges the
-            eye is the average. Updates follow the episodes of the present rollout; the average forgets none. 0 for none.
         half: the hand learns in bfloat16 where that is safe. The eye stays in float32: it acts step by step and learns from
             whole episodes, no kernel promises to round both alike, and in bfloat16 the first ratio of an update would show it.
         eye_from: steps before which the eye keeps to what it began with and only its critic learns: a hand that knows nothing
@@ -126,7 +124,7 @@ class BCRLLearner(Pair):
         imitate: float = 0.0, greedy: float = 0.0, entropy: float = 0.01, final_entropy: float = 0.003, epochs: int = 4,
         minibatches: int = 4, hand_epochs: int | None = None, hand_batch: int = 64, target_kl: float = 0.02,
         reward_scale: float = 3.0, blind: float = 0.0, augment: float = 0.5, dropout: float = 0.1, stray: float = 0.0,
-        stray_turn: float | None = None, hand_ema: float = 0.0, half: bool = False,
+        stray_turn: float | None = None, half: bool = False,
         averaged: int = 7, wait: int = 30, eye_from: int = 0, eye_at: Sequence[float] | None = None, told: bool = False,
         inhibit: int = 0, shapes: bool = False, radian: float = RADIAN, grip: float | None = None,
     ) -> None:  # fmt: skip
@@ -142,11 +140,12 @@ class BCRLLearner(Pair):
             )
         own_epochs = epochs if hand_epochs is None else hand_epochs
         _at_least(hand_batch=(hand_batch, 1), epochs=(epochs, 1), hand_epochs=(own_epochs, 1))
+        if not 0 <= greedy < 1:
+            raise InvalidValueError(f"greedy must be a share in [0, 1), got {greedy}")
         if keep < 0:
             raise InvalidValueError(f"keep must be >= 0, got {keep}")
-        for name, share in (("greedy", greedy), ("blind", blind), ("hand_ema", hand_ema)):
-            if not 0 <= share < 1:
-                raise InvalidValueError(f"{name} must be a share in [0, 1), got {share}")
+        if not 0 <= blind < 1:
+            raise InvalidValueError(f"blind must be a share in [0, 1), got {blind}")
         if not 1 <= minibatches <= env.num_envs:
             raise InvalidValueError(f"minibatches must be in [1, {env.num_envs}], got {minibatches}")
         self._group = Group.here()  # first, for it says which GPU is meant
@@ -160,7 +159,6 @@ class BCRLLearner(Pair):
         if start is not None:
             self._begin_from(start, start_hand, new_values=reward != "env")
         self._keep, self._first = keep, copy.deepcopy(self.eye).eval() if keep and start is not None else None
-        self._ema, self._learning = hand_ema, copy.deepcopy(self.hand) if hand_ema else self.hand
         self._rates = {"eye": eye_rate, "hand": hand_rate}
         self._schedule = warmup_steps, decay_steps, total_steps
         self._gamma, self._lam, self._clip, self._value_weight = gamma, lam, clip, value_weight
@@ -185,12 +183,8 @@ class BCRLLearner(Pair):
         """Made when something is learned: what torch imports for the first of them takes seconds, and acting needs none."""
         return {
             name: torch.optim.AdamW(net.parameters(), lr=self._rates[name], betas=(0.9, 0.95), weight_decay=0.01, eps=1e-7)
-            for name, net in self._learned().items()
+            for name, net in (("eye", self.eye), ("hand", self.hand))
         }
-
-    def _learned(self) -> dict[str, nn.Module]:
-        """The networks that are updated; another hand than the one that acts where that is their average."""
-        return {"eye": self.eye, "hand": self._learning}
 
     @property
     def steps(self) -> int:
@@ -367,7 +361,7 @@ class BCRLLearner(Pair):
 
     def hand_update(self, rollout: Rollout, steps: torch.Tensor) -> dict[str, float]:
         """One update of the hand from steps, numbers into (B T)."""
-        self._learning.train()
+        self.hand.train()
         length = rollout.valid.shape[1]
         at = steps // length, steps % length
         seen, wanted, valid = rollout.seen[at], rollout.wanted[at], rollout.valid[at]
@@ -379,18 +373,10 @@ class BCRLLearner(Pair):
         kept = torch.rand(seen.felt.shape, generator=self._rng).to(self.device) >= self._dropout
         seen.felt = seen.felt * kept / (1 - self._dropout)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self._half):
-            said = self._learning(seen)
+            said = self.hand(seen)
         loss = (said.float() - wanted).abs().mean(dim=-1)[valid].mean()
         self._apply("hand", loss)
-        self._average()
         return {"train/hand_loss": loss.item()}
-
-    @torch.no_grad()
-    def _average(self) -> None:
-        """The hand that acts follows the one that learns."""
-        if self._ema:
-            for ours, learned in zip(self.hand.parameters(), self._learning.parameters(), strict=True):
-                ours.lerp_(learned, 1 - self._ema)
 
     def _lead_astray(self, seen: fort.Seen, wanted: torch.Tensor) -> None:
         """Half of the lessons (B,) as if the arm stood beside its path, in place; what is wanted leads back onto it."""
@@ -410,7 +396,7 @@ class BCRLLearner(Pair):
 
     def _apply(self, name: str, loss: torch.Tensor, part: nn.Module | None = None) -> None:
         """One step of a network, or of a part of it alone, down a loss."""
-        net = self._learned()[name]
+        net: nn.Module = getattr(self, name)
         self._optimizers[name].zero_grad(set_to_none=True)
         loss.backward(inputs=None if part is None else list(part.parameters()))
         self._group.average_gradients(net)
@@ -443,7 +429,6 @@ class BCRLLearner(Pair):
         return {
             "policy": self.policy(),
             "optimizers": {name: optimizer.state_dict() for name, optimizer in self._optimizers.items()},
-            "learning": self._learning.state_dict() if self._ema else {},
             **first,
             "others": others,  # what the other processes draw next
             "steps": self._steps,
@@ -463,8 +448,6 @@ class BCRLLearner(Pair):
             )
         own = drawn[self._group.rank]
         self.load_policy(saved)
-        if self._ema:
-            self._learning.load_state_dict(checkpoint.to_tensors(saved["learning"]))
         for name, optimizer in self._optimizers.items():
             optimizer.load_state_dict(checkpoint.to_tensors(saved["optimizers"][name]))
         self._rng.set_state(checkpoint.to_tensors(own["rng"]).to(torch.uint8))
