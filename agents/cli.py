@@ -34,7 +34,8 @@ def usage() -> str:
             "",
             *lines,
             "",
-            "`saccade <verb> --help` shows a verb's settings. Overrides are Hydra's: env=reach seed=3 agent.gamma=0.9",
+            "`saccade <verb> --help` shows a verb's settings, `saccade train agent=bcrl --help` those of a choice.",
+            "Overrides are Hydra's: env=reach seed=3 agent.gamma=0.9",
         ]
     )
 
@@ -56,20 +57,27 @@ def check_packages() -> None:
             )
 
 
-def settings(verb: str) -> str:
-    """A verb's settings as yaml, with the choices of its groups."""
+def settings(verb: str, overrides: Sequence[str] = ()) -> str:
+    """A verb's settings under overrides as yaml, with the choices of its groups.
+
+    Raises:
+        UnknownNameError, InvalidValueError: an override is wrong.
+    """
     from omegaconf import OmegaConf
 
     from agents.config import groups, load, verbs
 
     if verb not in verbs():
         return f"`saccade {verb}` has no settings"
-    config = load(verb)
+    config = load(verb, overrides)
     choices = "\n".join(
         f"  {name}={'|'.join(found)}" for name, found in groups().items() if name in config or name == "experiment"
     )
     told = f"saccade {verb}: {VERBS[verb]}" if verb in VERBS else "saccade bench perception: how fast a backend answers"
-    return f"{told}\n\ngroups:\n{choices}\n\nsettings:\n{OmegaConf.to_yaml(config)}"
+    return (
+        f"{told}\n\ngroups (conf/<group>/<choice>.yaml tells what its settings mean):\n{choices}\n\n"
+        f"settings:\n{OmegaConf.to_yaml(config)}"
+    )
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -81,7 +89,7 @@ def run(arguments: Sequence[str]) -> int:
     if verb not in VERBS:
         raise UnknownNameError("verb", verb, VERBS)
     if any(a in ("-h", "--help") for a in rest):
-        print(settings("perception" if (verb, rest[0]) == ("bench", "perception") else verb))
+        print(settings("perception" if (verb, rest[0]) == ("bench", "perception") else verb, [a for a in rest if "=" in a]))
         return 0
     check_packages()
     result = importlib.import_module(f"agents.{'listing' if verb == 'list' else verb}").main(rest)

@@ -53,6 +53,14 @@ def test_a_verbs_help_shows_its_choices(capsys: pytest.CaptureFixture[str]) -> N
     assert f"  vlm={'|'.join(groups()['vlm'])}" in said
 
 
+def test_a_verbs_help_shows_the_settings_of_a_choice(capsys: pytest.CaptureFixture[str]) -> None:
+    cli.run(["train", "agent=bcrl", "env=replay_estop", "agent.keep=0.25", "--help"])
+    said = {line.strip() for line in capsys.readouterr().out.splitlines()}
+    assert {"id: Saccade/EyeReplay-EStop-v0", "inhibit: 0", "keep: 0.25"} <= said
+    with pytest.raises(UnknownNameError, match="'bcrk': did you mean 'bcrl'"):
+        cli.run(["train", "agent=bcrk", "--help"])
+
+
 def test_an_error_is_one_sentence_and_exit_code_2() -> None:
     done = saccade("trian", "env=reach")
     assert (done.returncode, done.stdout) == (2, "")
