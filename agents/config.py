@@ -85,7 +85,10 @@ def load(verb: str, overrides: Sequence[str] = ()) -> DictConfig:
     _check(overrides)
     GlobalHydra.instance().clear()
     with initialize_config_module(config_module=PACKAGE, version_base="1.3"):
-        base = compose(verb, overrides=[o for o in overrides if _split(o)[0] in groups()])
+        chosen = [o for o in overrides if _split(o)[0] in groups()]
+        base = compose(verb, overrides=chosen)
+        if len(chosen) == len(overrides):
+            return base
         known = {*keys(base), *groups()}
         for override in overrides:
             name = _split(override)[0]
