@@ -85,11 +85,12 @@ def load(verb: str, overrides: Sequence[str] = ()) -> DictConfig:
     _check(overrides)
     GlobalHydra.instance().clear()
     with initialize_config_module(config_module=PACKAGE, version_base="1.3"):
-        chosen = [o for o in overrides if _split(o)[0] in groups()]
+        choices = groups()
+        chosen = [o for o in overrides if _split(o)[0] in choices]
         base = compose(verb, overrides=chosen)
         if len(chosen) == len(overrides):
             return base
-        known = {*keys(base), *groups()}
+        known = {*keys(base), *choices}
         for override in overrides:
             name = _split(override)[0]
             if not name.startswith(("+", "~")) and name not in known:

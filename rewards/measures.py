@@ -1,8 +1,8 @@
 """How far a reward can be trusted: measures of its order, its verdicts, its steps, and what optimising it buys.
 
 Scores, values and truths are arrays that were computed before; nothing here runs a policy. No measure is ever NaN: what has
-no answer is refused, or has the value that its docstring says. SciPy's statistics are imported where they are
-asked for: every command would wait a second for them.
+no answer is refused, or has the value that its docstring says. SciPy's statistics are imported where they are asked
+for: every command would wait a second for them.
 """
 
 from __future__ import annotations
