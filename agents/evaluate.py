@@ -100,12 +100,15 @@ def scripted(name: str, env: VectorEnv[Any, Any, Any], seed: int) -> Policy:
 def load_policy(run: Run, env: VectorEnv[Any, Any, Any]) -> tuple[Policy, str]:
     """The policy of a run's newest whole checkpoint, acting in `env`, and the checkpoint's name."""
     at, saved = checkpoint.load_last(run.checkpoints)
-    if _acting(run.config) is not None:  # it acts elsewhere than it was trained
-        learner = make_learner(run.config, make_env(run.config, int(run.config.num_envs), "same_step"))
+    config = run.config.copy()
+    if "start" in config.agent:
+        config.agent.start = None  # the checkpoint holds all weights, and what training began with may be gone
+    if _acting(config) is not None:  # it acts elsewhere than it was trained
+        learner = make_learner(config, make_env(config, int(config.num_envs), "same_step"))
         learner.act_in(env)
     else:
-        twin: Any = _Spaces(env, int(run.config.num_envs))
-        learner = make_learner(run.config, twin)
+        twin: Any = _Spaces(env, int(config.num_envs))
+        learner = make_learner(config, twin)
     learner.load_policy(saved["learner"])
     return learner, at.name
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -76,6 +77,8 @@ def test_an_eye_that_searches_can_be_begun_with_by_name(tmp_path: Path, monkeypa
     assert all(np.array_equal(one[key], other[key]) for key in one)
     with pytest.raises(UnknownNameError, match="did you mean 'eyerobot/search'"):
         shipped.start("eyerobot/serch")
+    shutil.rmtree(searched.folder)
+    assert evaluate([f"run={begun[1].folder}", "episodes=1", "num_envs=1", "baselines=[]"])["scores"]
 
 
 @pytest.mark.parametrize("name", shipped.names())
