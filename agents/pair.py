@@ -87,6 +87,8 @@ class Pair:
                 raise UnknownNameError(name, value, known)
         if shapes and hand_net != "glance":
             raise InvalidValueError(f"shapes are told to hand_net=glance alone, got hand_net={hand_net}")
+        if hand and chunk <= AHEAD:
+            raise InvalidValueError(f"chunk must be > {AHEAD} rows, for so far ahead the arm is steered, got {chunk}")
         if wait < 0:
             raise InvalidValueError(f"wait must be >= 0, got {wait}")
         if inhibit < 0:
@@ -126,7 +128,7 @@ class Pair:
             partial(Glance, shapes=True) if self._shapes else HANDS[hand_net], self._inner.projection, self._told,
         )  # fmt: skip
         self.scales = Scales(felt, dof)
-        self.scales.fit(self._inner.columns("joints"), self._inner.columns("opening"), self._chunk)
+        self.scales.fit(self._inner.columns("joints"), self._inner.columns("opening"), self._chunk * self._with_hand)
         for _, net in self._nets():
             net.to(self.device)
 

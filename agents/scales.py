@@ -9,6 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from assets.errors import InvalidValueError
+
 # What hardly moves is not blown up beyond this many times, rad.
 _LEAST = 1e-3
 
@@ -30,13 +32,30 @@ class Scales(nn.Module):
             self.register_buffer(name, value)
 
     def fit(self, joints: list[NDArray[Any]], opening: list[NDArray[Any]] | None, chunk: int) -> None:
-        """Take the scales of joints and opening from recordings, (F, dof) and (F, 1) each; what else is felt stays as it is."""
+        """Take the scales of joints and opening from recordings; what else is felt stays as it is.
+
+        Args:
+            joints: of each recording, (F, dof) rad.
+            opening: of each recording, (F, 1); None where it is not felt.
+            chunk: rows of the moves that a hand says; 0 for an eye alone, which needs no scale of them.
+
+        Raises:
+            InvalidValueError: no recording is long enough to tell how far joints move.
+        """
         rows = [np.concatenate([j, o], axis=1) for j, o in zip(joints, opening, strict=True)] if opening else joints
         felt = np.concatenate(rows)
         count = felt.shape[1]
         self.mean[:count] = torch.from_numpy(felt.mean(axis=0))
         self.std[:count] = torch.from_numpy(np.maximum(felt.std(axis=0), _LEAST))
-        moved = np.concatenate([j[chunk // 2 :] - j[: -(chunk // 2)] for j in joints if len(j) > chunk // 2])
+        if not chunk:
+            return
+        half = max(1, chunk // 2)
+        if max(map(len, joints)) <= half:
+            raise InvalidValueError(
+                f"a hand that says {chunk} rows learns from recordings of more than {half} rows, the longest of these has "
+                f"{max(map(len, joints))}: stills are for an eye alone (agent.hand=false)"
+            )
+        moved = np.concatenate([j[half:] - j[:-half] for j in joints if len(j) > half])
         self.step.copy_(torch.from_numpy(np.maximum(moved.std(axis=0), _LEAST)))
 
     def felt(self, x: torch.Tensor) -> torch.Tensor:

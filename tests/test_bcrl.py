@@ -25,6 +25,7 @@ from agents.make import make_env, make_learner
 from agents.pair import AHEAD_GAZE
 from agents.parallel import Group
 from agents.run import Run
+from agents.scales import Scales
 from agents.train import _learner
 from agents.train import main as train
 from assets import asset
@@ -573,6 +574,18 @@ def test_what_is_refused() -> None:
         learner(averaged=0)
     with pytest.raises(InvalidValueError, match="minibatches"):
         learner(minibatches=3)
+    with pytest.raises(InvalidValueError, match=r"chunk must be > 4 rows, .* got 4"):
+        learner(chunk=4)
+
+
+def test_stills_are_for_an_eye_alone() -> None:
+    scales, stills = Scales(7, 7), [np.random.default_rng(0).normal(size=(frames, 7)) for frames in (4, 15)]
+    with pytest.raises(InvalidValueError, match=r"more than 15 rows, the longest of these has 15.*agent\.hand=false"):
+        scales.fit(stills, None, 30)
+    scales.fit(stills, None, 0)
+    assert torch.equal(scales.step, torch.ones(7))
+    scales.fit(stills, None, 28)
+    np.testing.assert_allclose(scales.step, np.maximum(np.std(stills[1][14:] - stills[1][:-14], axis=0), 1e-3))
 
 
 QUICK = (
