@@ -72,6 +72,7 @@ def collect(
     name: str,
     *,
     noise: float = 0.0,
+    push: float = 0.0,
     only_successes: bool = True,
     max_tries: int | None = None,
     video: bool = False,
@@ -90,6 +91,8 @@ def collect(
         name: of this dataset, such as "saccade/reach/oracle-v0".
         noise: standard deviation of Gaussian noise on the oracle's actions, in units of the action (0 to about 0.5): a little
             makes demonstrations that recover from mistakes, much makes them fail. The noisy actions are what is stored.
+        push: standard deviation of pushes that the oracle's arm gets, in units of the action, see `agents.base.OraclePolicy`:
+            with 0.3 the arm of a panoramic task comes 5 cm off its way.
         only_successes: leave out episodes that were not successful at any step; their number is reported.
         max_tries: seeds to use at most; None takes 10 n + 100.
         video: also store the observed images as lossless video.
@@ -97,21 +100,21 @@ def collect(
 
     Raises:
         DatasetError: the dataset exists, or `max_tries` seeds gave fewer than `n` successes.
-        InvalidValueError: n < 1, noise < 0, noise beside a policy, or max_tries < n.
+        InvalidValueError: n < 1, noise or push < 0 or beside a policy, or max_tries < n.
     """
     most = 10 * n + 100 if max_tries is None else max_tries
-    _check(policy, n, noise, most)
+    _check(policy, n, {"noise": noise, "push": push}, most)
     began = time.perf_counter()
-    actor = OraclePolicy(env, noise, seed) if policy is None else policy
+    actor = OraclePolicy(env, noise, seed, push) if policy is None else policy
     kept = tried = steps = 0
-    who = {"policy": _called(policy), "noise": noise, "only_successes": only_successes}
+    who = {"policy": _called(policy), "noise": noise, "push": push, "only_successes": only_successes}
     shown = bar("demonstrations", n) if show else nullcontext(lambda done, words: None)
     with Writer(env, name, folder, video=video) as writer, shown as progress:
         while kept < n:
             if tried >= most:
                 raise DatasetError(_too_few(writer.path, kept, tried, n))
             seeds = range(seed + tried, seed + min(tried + env.num_envs, most))
-            episodes = rollout(env, actor, seeds, deterministic=noise == 0, record=Record())
+            episodes = rollout(env, actor, seeds, deterministic=noise == push == 0, record=Record())
             chosen, used = _choose(episodes, n - kept, only_successes)
             writer.add(chosen)
             kept, tried, steps = kept + len(chosen), tried + used, steps + sum(e.length for e in chosen)
@@ -121,13 +124,14 @@ def collect(
     return report
 
 
-def _check(policy: Policy | None, n: int, noise: float, most: int) -> None:
+def _check(policy: Policy | None, n: int, spreads: dict[str, float], most: int) -> None:
     if n < 1:
         raise InvalidValueError(f"n must be >= 1 episode, got {n}")
-    if not noise >= 0:
-        raise InvalidValueError(f"noise must be a standard deviation >= 0, got {noise}")
-    if noise and policy is not None:
-        raise InvalidValueError(f"noise={noise} is the oracle's: give policy=None, or a policy that is noisy by itself")
+    for name, value in spreads.items():
+        if not value >= 0:
+            raise InvalidValueError(f"{name} must be a standard deviation >= 0, got {value}")
+        if value and policy is not None:
+            raise InvalidValueError(f"{name}={value} is the oracle's: give policy=None, or a policy that is noisy by itself")
     if most < n:
         raise InvalidValueError(f"max_tries must be at least the {n} episodes to keep, got {most}")
 
@@ -166,25 +170,26 @@ def _made_before(config: DictConfig, path: Path) -> bool:
         return False
     notes = Demonstrations(path).about["notes"]
     who = OraclePolicy.__name__ if config.policy is None else str(config.policy)
-    asked = {"policy": who, "kept": config.n, "first_seed": config.seed, "noise": _noise(config)}
+    asked = {"policy": who, "kept": config.n, "first_seed": config.seed, **_spreads(config)}
     for key, value in asked.items():
-        if notes.get(key) != value:
+        if notes.get(key, 0) != value:
             raise DatasetError(f"{path} was collected with {key}={notes.get(key)}, not {value}: take another name for this one")
     say(f"{path} is complete; its panoramas go on")
     return True
 
 
-def _noise(config: DictConfig) -> float:
-    """Noise on the oracle's actions; a policy's are as they are.
+def _spreads(config: DictConfig) -> dict[str, float]:
+    """Noise and pushes of the oracle's actions; a policy's are as they are.
 
     Raises:
-        InvalidValueError: noise beside a policy.
+        InvalidValueError: either of them beside a policy.
     """
     if config.policy is None:
-        return NOISE if config.noise is None else float(config.noise)
-    if config.noise:
-        raise InvalidValueError(f"noise={config.noise} is the oracle's: leave it out beside policy={config.policy}")
-    return 0.0
+        return {"noise": NOISE if config.noise is None else float(config.noise), "push": float(config.push)}
+    for name in ("noise", "push"):
+        if config[name]:
+            raise InvalidValueError(f"{name}={config[name]} is the oracle's: leave it out beside policy={config.policy}")
+    return {"noise": 0.0, "push": 0.0}
 
 
 def _name(config: DictConfig) -> str:
@@ -205,7 +210,7 @@ def _environment(config: DictConfig) -> VectorEnv[Any, Any, Any]:
 def main(arguments: Sequence[str]) -> Path:
     """Collect by overrides, print what was kept; returns the dataset's folder."""
     config = load("collect", list(arguments))
-    name, noise = _name(config), _noise(config)
+    name, spreads = _name(config), _spreads(config)
     env = _environment(config)
     path = dataset_path(name, config.folder)
     try:
@@ -218,7 +223,7 @@ def main(arguments: Sequence[str]) -> Path:
                 int(config.seed),
                 config.folder,
                 name,
-                noise=noise,
+                **spreads,
                 only_successes=bool(config.only_successes),
                 video=bool(config.video),
             )

@@ -10,7 +10,7 @@ import pytest
 from gymnasium.vector import VectorEnv
 from numpy.typing import NDArray
 
-from agents.base import Observation
+from agents.base import PUSHED, UNTIL_PUSH, Observation, OraclePolicy
 from agents.collect import main as collect
 from agents.dataset import DatasetError, Demonstrations
 from assets.errors import InvalidValueError, UnknownNameError
@@ -102,4 +102,47 @@ def test_noise_is_the_experts(tmp_path: Path) -> None:
     policy = f"{__name__}:Scripted"
     with pytest.raises(InvalidValueError, match=r"noise=0\.1 is the oracle's: leave it out beside policy=.*Scripted"):
         collect(asked(tmp_path, policy, "noise=0.1"))
+    with pytest.raises(InvalidValueError, match=r"push=0\.1 is the oracle's: leave it out beside policy=.*Scripted"):
+        collect(asked(tmp_path, policy, "push=0.1"))
     collect(asked(tmp_path, policy, "noise=0", "max_episode_steps=3", "only_successes=false"))
+
+
+def test_pushes_bring_the_arm_off_its_way_and_the_expert_back(tmp_path: Path) -> None:
+    paths = [collect(["env=estop", "n=4", "noise=0.0", f"folder={tmp_path}", f"name={k}-v0", *more]) for k, more in (
+        ("calm", []), ("pushed", ["push=0.3"]), ("again", ["push=0.3"]),
+    )]  # fmt: skip
+    calm, pushed, again = map(Demonstrations, paths)
+    assert [notes["push"] for notes in (d.about["notes"] for d in (calm, pushed))] == [0.0, 0.3]
+    for one, other, same in zip(calm, pushed, again, strict=True):
+        assert one.succeeded
+        assert other.succeeded
+        np.testing.assert_array_equal(other.action, same.action)
+        np.testing.assert_array_equal(one.state["tool"][0], other.state["tool"][0])
+        many = min(one.length, other.length)
+        assert np.linalg.norm(one.state["tool"][:many] - other.state["tool"][:many], axis=-1).max() > 0.02
+
+
+def test_a_push_lasts_a_third_of_a_second_and_is_the_arms(tmp_path: Path) -> None:
+    class Still:
+        num_envs, action_slices = 200, {"eye": slice(0, 2), "arm": slice(2, 6), "gripper": slice(6, 7)}
+
+        @property
+        def unwrapped(self) -> Still:
+            return self
+
+        def oracle(self) -> np.ndarray:
+            return np.zeros((200, 7))
+
+    policy = OraclePolicy(Still(), push=0.3)  # type: ignore[arg-type]
+    acted = np.stack([policy.act({}) for _ in range(600)])
+    assert not acted[..., [0, 1, 6]].any()
+    assert not policy.act({}, deterministic=True).any()
+    arm = acted[..., 2:6]
+    begins = np.any(arm[1:] != arm[:-1], axis=-1) & arm[1:].any(axis=-1)
+    for t, sim in np.argwhere(begins[:-PUSHED])[:50]:
+        np.testing.assert_array_equal(arm[t + 1 : t + 1 + PUSHED, sim], np.broadcast_to(arm[t + 1, sim], (PUSHED, 4)))
+    share = arm.any(axis=-1).mean()
+    assert abs(share - PUSHED / (PUSHED + UNTIL_PUSH)) < 0.02
+    assert abs(arm[arm != 0].std() - 0.3) < 0.02
+    policy.reset()
+    assert policy.act({}).any(axis=-1).mean() < 0.1

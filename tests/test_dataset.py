@@ -333,6 +333,8 @@ def test_collect_gives_up_with_a_reason(quick: VectorEnv[Any, Any, Any], tmp_pat
         ({"n": 0}, r"n must be >= 1 episode, got 0"),
         ({"noise": -0.1}, r"noise must be a standard deviation >= 0, got -0.1"),
         ({"noise": float("nan")}, r"noise must be a standard deviation >= 0, got nan"),
+        ({"push": -0.1}, r"push must be a standard deviation >= 0, got -0.1"),
+        ({"push": 0.1}, r"push=0.1 is of an arm, this environment moves \['eye'\]"),
         ({"max_tries": 2}, r"max_tries must be at least the 3 episodes to keep, got 2"),
     ],
 )
@@ -344,3 +346,5 @@ def test_collect_errors(quick: VectorEnv[Any, Any, Any], tmp_path: Path, argumen
 def test_noise_belongs_to_the_oracle(quick: VectorEnv[Any, Any, Any], tmp_path: Path):
     with pytest.raises(InvalidValueError, match=r"noise=0.1 is the oracle's: give policy=None"):
         collect(quick, OraclePolicy(quick), 3, 0, tmp_path, NAME, noise=0.1)
+    with pytest.raises(InvalidValueError, match=r"push=0.1 is the oracle's: give policy=None"):
+        collect(quick, OraclePolicy(quick), 3, 0, tmp_path, NAME, push=0.1)
