@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -22,8 +24,12 @@ LOSSLESS: dict[str, Any] = {
 }  # fmt: skip
 
 
+# Frames that may wait for the encoder.
+_WAITING = 16
+
+
 class VideoWriter:
-    """Writes frames to an H.264 mp4; the file appears when it is complete.
+    """Writes frames to an H.264 mp4; the file appears when it is complete. A thread encodes while the next frames are drawn.
 
     Args:
         path: of the mp4.
@@ -42,6 +48,8 @@ class VideoWriter:
         self._shape: tuple[int, int] | None = None
         self._pngs: Path | None = None
         self._count = 0
+        self._encoder = ThreadPoolExecutor(1, "encoder")
+        self._waiting: deque[Future[None]] = deque()
 
     def __enter__(self) -> VideoWriter:
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -58,10 +66,15 @@ class VideoWriter:
         size = frame.shape[0] - frame.shape[0] % 2, frame.shape[1] - frame.shape[1] % 2
         if self._shape is not None and size != self._shape:
             raise InvalidValueError(f"all frames of a video have one size: the first was {self._shape}, this is {size}")
-        first, self._shape = self._shape is None, size
-        image = np.ascontiguousarray(frame[: size[0], : size[1]])
-        if first:
-            self._open(size)
+        self._shape = size
+        if len(self._waiting) == _WAITING:
+            self._waiting.popleft().result()
+        self._waiting.append(self._encoder.submit(self._encode, frame[: size[0], : size[1]].copy()))
+
+    def _encode(self, image: NDArray[np.uint8]) -> None:
+        """In the encoder's thread."""
+        if not self._count:
+            self._open(image.shape[:2])
         if self._pngs is not None:
             cv2.imwrite(str(self._pngs / f"{self._count:06d}.png"), image[..., ::-1])
         else:
@@ -78,20 +91,29 @@ class VideoWriter:
             self._stream.options = {"crf": str(self._crf), "preset": "veryfast"}
             self._stream.codec_context.open()
         except (av.error.FFmpegError, ValueError) as error:
+            self._container = None
             self._partial.unlink(missing_ok=True)
             self._pngs = self.path.with_suffix("")
             self._pngs.mkdir(parents=True, exist_ok=True)
             say(f"no H.264 encoder here ({error}): writing PNGs into {self._pngs}")
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if self._container is not None:
-            for packet in self._stream.encode():
-                self._container.mux(packet)
-            self._container.close()
-            if kind is None:
-                self._partial.replace(self.path)
-            else:
-                self._partial.unlink(missing_ok=True)
+        whole = False
+        try:
+            for frame in self._waiting:
+                frame.result()
+            if self._container is not None:
+                for packet in self._stream.encode():
+                    self._container.mux(packet)
+            whole = kind is None
+        finally:
+            self._encoder.shutdown()
+            if self._container is not None:
+                self._container.close()
+                if whole:
+                    self._partial.replace(self.path)
+                else:
+                    self._partial.unlink(missing_ok=True)
 
 
 def read_video(path: str | Path) -> NDArray[np.uint8]:
