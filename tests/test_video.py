@@ -78,6 +78,26 @@ def test_a_failure_keeps_what_was_there(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_a_frame_is_as_it_was_when_it_was_given(tmp_path: Path) -> None:
+    buffer = np.zeros((32, 48, 3), np.uint8)
+    with VideoWriter(tmp_path / "a.mp4", 10) as video:
+        for brightness in range(0, 200, 5):
+            buffer[:] = brightness
+            video.add(buffer)
+    read = read_video(tmp_path / "a.mp4").mean(axis=(1, 2, 3))
+    np.testing.assert_allclose(read, range(0, 200, 5), atol=4)
+
+
+def test_what_cannot_be_encoded_is_told_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*args: object, **kwargs: object) -> None:
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(av.VideoFrame, "from_ndarray", full)
+    with pytest.raises(OSError, match="No space left"):
+        write(tmp_path / "a.mp4", clip(40))
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_video_of_nothing_is_no_file(tmp_path: Path) -> None:
     with VideoWriter(tmp_path / "a.mp4", 10):
         pass
