@@ -32,6 +32,7 @@ from agents import checkpoint, fort
 from agents.augment import Jitter
 from agents.base import Observation
 from agents.experience import Rollout, Rows, advantages, before_restart
+from agents.lessons import Lessons, Memory
 from agents.pair import CHOSEN, Pair
 from agents.parallel import Group
 from assets.errors import InvalidValueError, UnknownNameError
@@ -88,6 +89,8 @@ class BCRLLearner(Pair):
         minibatches: of the eye, in an epoch; of whole episodes.
         hand_epochs: those of the hand, where they are to be others.
         hand_batch: steps of a minibatch of the hand.
+        hand_memory: lessons of past rollouts that the hand remembers, some 25 kB each with three levels of 40 x 40 pixels; it
+            learns from as many at a time as without, drawn from these and the new ones. Checkpoints hold them.
         target_kl: mean divergence at which the eye's epochs end.
         reward_scale: rewards are multiplied by it; a path's are metres.
         blind: share of the hand's lessons, in [0, 1), with a grey picture and a gaze straight ahead. With any, what it says so
@@ -126,7 +129,7 @@ class BCRLLearner(Pair):
         reward_scale: float = 3.0, blind: float = 0.0, augment: float = 0.5, dropout: float = 0.1, stray: float = 0.0,
         stray_turn: float | None = None, half: bool = False,
         averaged: int = 7, wait: int = 30, eye_from: int = 0, eye_at: Sequence[float] | None = None, told: bool = False,
-        inhibit: int = 0, shapes: bool = False, radian: float = RADIAN, grip: float | None = None,
+        inhibit: int = 0, shapes: bool = False, radian: float = RADIAN, grip: float | None = None, hand_memory: int = 0,
     ) -> None:  # fmt: skip
         if reward not in REWARDS:
             raise UnknownNameError("reward", reward, REWARDS)
@@ -139,7 +142,7 @@ class BCRLLearner(Pair):
                 f"radian, grip, stray and stray_turn must be >= 0, got {radian}, {grip}, {stray} and {stray_turn}"
             )
         own_epochs = epochs if hand_epochs is None else hand_epochs
-        _at_least(hand_batch=(hand_batch, 1), epochs=(epochs, 1), hand_epochs=(own_epochs, 1))
+        _at_least(hand_batch=(hand_batch, 1), epochs=(epochs, 1), hand_epochs=(own_epochs, 1), hand_memory=(hand_memory, 0))
         if not 0 <= greedy < 1:
             raise InvalidValueError(f"greedy must be a share in [0, 1), got {greedy}")
         if keep < 0:
@@ -176,6 +179,7 @@ class BCRLLearner(Pair):
         self._rng = torch.Generator().manual_seed(own)
         env.reset(seed=own)
         self._jitter = Jitter(augment)
+        self._memory = Memory(hand_memory)
         self._steps = 0
 
     @cached_property
@@ -300,14 +304,16 @@ class BCRLLearner(Pair):
         rollout.first = self._turns_at_first(rollout.seen) if released else None
         told: dict[str, list[float]] = {}
         eye_goes_on = self._gaze == "learned"
+        new = Lessons.of(rollout)
+        lessons = self._memory.recall(new, self._rng)
         for epoch in range(max(self._epochs, self._hand_epochs)):
             for chosen in torch.randperm(len(advantage), generator=self._rng).chunk(self._minibatches):
                 if eye_goes_on and epoch < self._epochs:
                     found = self.eye_update(rollout, chosen.to(self.device), advantage, returns)
                     eye_goes_on = found["train/kl"] <= self._target_kl
                     _note(told, found)
-            for steps in self._lessons(rollout) if epoch < self._hand_epochs else ():
-                _note(told, self.hand_update(rollout, steps))
+            for chosen in self._drawn(lessons, len(new)) if epoch < self._hand_epochs else ():
+                _note(told, self.hand_update(lessons[chosen]))
         return {name: float(np.mean(values)) for name, values in told.items()}
 
     @torch.no_grad()
@@ -353,22 +359,18 @@ class BCRLLearner(Pair):
         apart = torch.cdist(self._turns, self._turns).to(logits)[guided] / np.radians(10)
         return functional.cross_entropy(logits.flatten(0, 1), guided.flatten()) + (logits.softmax(-1) * apart).sum(-1).mean()
 
-    def _lessons(self, rollout: Rollout) -> tuple[torch.Tensor, ...]:
-        """Minibatches of the steps that the hand learns from, one by one for it has no memory: numbers into (B T)."""
-        learned = rollout.valid.flatten(0, 1).any(dim=-1).nonzero()[:, 0].cpu()
-        order = torch.randperm(len(learned), generator=self._rng)
-        return learned[order].to(self.device).split(self._hand_batch) if len(learned) else ()
+    def _drawn(self, lessons: Lessons, count: int) -> tuple[torch.Tensor, ...]:
+        """Minibatches of lessons, numbers of them: as many as are new, of all that there are."""
+        return torch.randperm(len(lessons), generator=self._rng)[:count].split(self._hand_batch) if count else ()
 
-    def hand_update(self, rollout: Rollout, steps: torch.Tensor) -> dict[str, float]:
-        """One update of the hand from steps, numbers into (B T)."""
+    def hand_update(self, lessons: Lessons) -> dict[str, float]:
+        """One update of the hand."""
         self.hand.train()
-        length = rollout.valid.shape[1]
-        at = steps // length, steps % length
-        seen, wanted, valid = rollout.seen[at], rollout.wanted[at], rollout.valid[at]
+        seen, wanted, valid = lessons.seen, lessons.wanted, lessons.valid
         if self._stray.any():
             self._lead_astray(seen, wanted)
         if self._blind:
-            shut = torch.rand(len(steps), generator=self._rng).to(self.device) < self._blind
+            shut = torch.rand(len(wanted), generator=self._rng).to(self.device) < self._blind
             seen.hide(shut)
         kept = torch.rand(seen.felt.shape, generator=self._rng).to(self.device) >= self._dropout
         seen.felt = seen.felt * kept / (1 - self._dropout)
@@ -424,7 +426,7 @@ class BCRLLearner(Pair):
     def state(self) -> dict[str, Any]:
         """Everything that the rest of the training depends on, in all processes, which must all call it."""
         arrays, rest = self._inner.checkpoint()
-        own = {"rng": self._rng.get_state(), "env": {"arrays": arrays, "rest": rest}}
+        own = {"rng": self._rng.get_state(), "env": {"arrays": arrays, "rest": rest}, "lessons": self._memory.state()}
         first, *others = self._group.gathered(own)
         return {
             "policy": self.policy(),
@@ -452,6 +454,7 @@ class BCRLLearner(Pair):
             optimizer.load_state_dict(checkpoint.to_tensors(saved["optimizers"][name]))
         self._rng.set_state(checkpoint.to_tensors(own["rng"]).to(torch.uint8))
         self._inner.resume(own["env"]["arrays"], own["env"]["rest"])
+        self._memory.load_state(own.get("lessons", {}), self.device)
         self._steps = int(saved["steps"])
 
 

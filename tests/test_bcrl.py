@@ -21,6 +21,7 @@ from agents.bcrl import BCRLLearner
 from agents.config import load
 from agents.evaluate import main as evaluate
 from agents.experience import Rollout, advantages
+from agents.lessons import Lessons
 from agents.make import make_env, make_learner
 from agents.pair import AHEAD_GAZE
 from agents.parallel import Group
@@ -108,7 +109,7 @@ def test_the_hand_alone_learns_in_half_precision(half: bool) -> None:
     seen["hand"].clear()
     before = weights(agent.hand)
     agent.eye_update(found, torch.arange(2), gain, returns)
-    agent.hand_update(found, torch.arange(20))
+    agent.hand_update(Lessons.of(found))
     assert seen == {"eye": {torch.float32}, "hand": {torch.bfloat16 if half else torch.float32}}
     assert not same(before, weights(agent.hand))
 
@@ -195,8 +196,9 @@ def test_with_blind_lessons_the_eye_is_paid_by_what_seeing_adds() -> None:
     seen, shut = one.seen.flat(), []
     teacher = learner(augment=0.0, blind=0.5, dropout=0.0)
     teacher.hand.encoder.register_forward_pre_hook(lambda _, given: shut.append((given[0].images == 128).all(dim=(1, 2, 3, 4))))
+    lessons = Lessons(seen, one.wanted.flatten(0, 1), one.valid.flatten(0, 1))[torch.arange(20)]
     for _ in range(20):
-        teacher.hand_update(one, torch.arange(20))
+        teacher.hand_update(lessons[torch.arange(20)])
     assert 0.35 < torch.cat(shut).float().mean() < 0.65
     assert torch.equal(seen.images, one.seen.flat().images)  # the rollout keeps its pictures
     with pytest.raises(InvalidValueError, match=r"blind must be a share in \[0, 1\), got 1"):
@@ -511,14 +513,15 @@ def test_imitation_teaches_the_guides_turns() -> None:
     assert surprise() < before - 0.3
 
 
-def test_resuming_is_exact(tmp_path: Path) -> None:
-    whole = learner(seed=3)
+@pytest.mark.parametrize("hand_memory", [0, 20])
+def test_resuming_is_exact(hand_memory: int, tmp_path: Path) -> None:
+    whole = learner(seed=3, hand_memory=hand_memory)
     for _ in range(3):
         whole.advance(1)
-    first = learner(seed=3)
+    first = learner(seed=3, hand_memory=hand_memory)
     first.advance(1)
     checkpoint.save_step({"learner": first.state()}, tmp_path, first.steps, 1)
-    second = learner(seed=3)
+    second = learner(seed=3, hand_memory=hand_memory)
     second.load_state(checkpoint.load_last(tmp_path)[1]["learner"])
     for _ in range(2):
         second.advance(1)
