@@ -7,7 +7,9 @@ saccade train experiment=eyerobot_cpu env=replay_estop agent.start=eyerobot/sear
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -44,6 +46,12 @@ def start(place: str | Path) -> Path:
     if str(place) not in starts():
         raise UnknownNameError("start, a run folder or an eye that ships,", str(place), starts())
     return FOLDER / str(place)
+
+
+def history(folder: Path) -> dict[str, Any]:
+    """How a policy that ships came about: "seconds" of training, its "curve", and what else `agents.export` wrote of it."""
+    found: dict[str, Any] = json.loads((folder / "training.json").read_text())
+    return found
 
 
 def with_run(config: DictConfig) -> DictConfig:

@@ -247,7 +247,8 @@ def effort(run: Run) -> dict[str, Any]:
         f"{part}.{key}": value for part, values in plain.items() if isinstance(values, dict)
         for key, value in values.items() if key not in ("recordings", "start", "threads", "device")
     }  # fmt: skip
-    return {"minutes": run.metrics()[-1]["seconds"] / 60, "steps": steps, "settings": {**settings, "steps": steps}}
+    rows = run.metrics() or [shipped.history(run.folder)]  # those that ship keep no row of every rollout
+    return {"minutes": rows[-1]["seconds"] / 60, "steps": steps, "settings": {**settings, "steps": steps}}
 
 
 def number(value: float) -> float | None:

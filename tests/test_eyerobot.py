@@ -56,7 +56,11 @@ def test_a_cell_is_made_once(tmp_path: Path, capsys: pytest.CaptureFixture[str])
 
 def test_the_searches_of_the_first_seed_ship(tmp_path: Path) -> None:
     for kind, name in eyerobot.SHIPPED.items():
-        assert Bench(tmp_path).searcher(kind, 0).folder == shipped.FOLDER / name
+        run = Bench(tmp_path).searcher(kind, 0)
+        assert run.folder == shipped.FOLDER / name
+        found = eyerobot.effort(run)
+        assert 1 < found["minutes"] < 600
+        assert found["steps"] == shipped.history(run.folder)["updates"] == found["settings"]["steps"]
 
 
 def test_rows_pool_the_episodes_of_all_seeds() -> None:
