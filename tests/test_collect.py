@@ -10,7 +10,8 @@ import pytest
 from gymnasium.vector import VectorEnv
 from numpy.typing import NDArray
 
-from agents.base import PUSHED, UNTIL_PUSH, Observation, OraclePolicy
+from agents import base
+from agents.base import PUSHED, UNTIL_PUSH, Observation
 from agents.collect import main as collect
 from agents.dataset import DatasetError, Demonstrations
 from assets.errors import InvalidValueError, UnknownNameError
@@ -133,7 +134,7 @@ def test_a_push_lasts_a_third_of_a_second_and_is_the_arms(tmp_path: Path) -> Non
         def oracle(self) -> np.ndarray:
             return np.zeros((200, 7))
 
-    policy = OraclePolicy(Still(), push=0.3)  # type: ignore[arg-type]
+    policy = base.OraclePolicy(Still(), push=0.3)  # type: ignore[arg-type]
     acted = np.stack([policy.act({}) for _ in range(600)])
     assert not acted[..., [0, 1, 6]].any()
     assert not policy.act({}, deterministic=True).any()
