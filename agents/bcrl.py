@@ -32,7 +32,7 @@ from agents import checkpoint, fort
 from agents.augment import Jitter
 from agents.base import Observation
 from agents.experience import Rollout, Rows, advantages, before_restart
-from agents.lessons import Lessons, Memory
+from agents.memory import Lessons, Memory
 from agents.pair import CHOSEN, Pair
 from agents.parallel import Group
 from assets.errors import InvalidValueError, UnknownNameError

@@ -21,8 +21,8 @@ from agents.bcrl import BCRLLearner
 from agents.config import load
 from agents.evaluate import main as evaluate
 from agents.experience import Rollout, advantages
-from agents.lessons import Lessons
 from agents.make import make_env, make_learner
+from agents.memory import Lessons
 from agents.pair import AHEAD_GAZE
 from agents.parallel import Group
 from agents.run import Run

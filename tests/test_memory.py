@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agents import checkpoint, fort
-from agents.lessons import Lessons, Memory
+from agents.memory import Lessons, Memory
 
 CPU = torch.device("cpu")
 
