@@ -223,7 +223,8 @@ def main(arguments: Sequence[str]) -> Path:
                 int(config.seed),
                 config.folder,
                 name,
-                **spreads,
+                noise=spreads["noise"],
+                push=spreads["push"],
                 only_successes=bool(config.only_successes),
                 video=bool(config.video),
             )
