@@ -114,6 +114,7 @@ def test_pushes_bring_the_arm_off_its_way_and_the_expert_back(tmp_path: Path) ->
     )]  # fmt: skip
     calm, pushed, again = map(Demonstrations, paths)
     assert [notes["push"] for notes in (d.about["notes"] for d in (calm, pushed))] == [0.0, 0.3]
+    assert [d.about["notes"]["failed"] for d in (calm, pushed, again)] == [0, 0, 0]
     for one, other, same in zip(calm, pushed, again, strict=True):
         assert one.succeeded
         assert other.succeeded
