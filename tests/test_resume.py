@@ -126,7 +126,7 @@ def test_the_comparison_can_fail(straight: Run, tmp_path: Path) -> None:
 
 
 def test_killed_between_checkpoints(tmp_path: Path) -> None:
-    every, steps = 4096, 3 * 4096  # metrics are written every 2048 steps, so there are rows between checkpoints
+    every, steps = 3072, 2 * 3072  # metrics are written every 2048 steps, so there is a row between checkpoints
     quick = ("agent=ppo", "agent.n_steps=64", "agent.batch_size=256", "agent.n_epochs=1")
     others = [setting for setting in COMMON if not setting.startswith("checkpoint_every=")]
     settings = [*others, *quick, *BLIND, f"checkpoint_every={every}", f"steps={steps}"]
