@@ -19,7 +19,8 @@ Everyone learns from the same demonstrations, as many steps, with networks of on
 Success, progress and errors are of the task, in closed loop, greedily; "sampled" draws the eye's turns, which makes no
 difference where the eye does not choose them. Search is learned once for all tasks, in stills of demonstrations of all of them,
 and measured in stills of demonstrations that training never saw: success is to fixate what is asked for within 5 degrees for
-half a second. Pairs of all seeds begin with the search of seed 0; --searchers and --seeds train others, to tell how searches differ.
+half a second. Pairs of all seeds begin with the search of seed 0; --searchers and --seeds train others, to tell how searches
+differ.
 """
 
 from __future__ import annotations
@@ -194,22 +195,28 @@ class Bench:
         return stamped(file, lambda: self.acted(self.pair(task, name, seed), start, **options))
 
     def acted(self, run: Run, start: dict[str, Any] | None = None, **more: Any) -> dict[str, Any]:
-        """Let a trained pair act in its task, from a forced start; `more` are further arguments of the environment."""
+        """Let a trained pair act in its task: greedily and with drawn turns, or greedily alone where something is shifted.
+
+        Args:
+            run: its training.
+            start: what a shift forces upon every episode; None for no shift.
+            more: further arguments of the environment.
+        """
         config = evaluate.policy_config(load("evaluate", [f"run={run.folder}"]))
         env = make_env(config, min(32, self.episodes), "disabled", **more)
         try:
             policy, source = evaluate.load_policy(run, env)
             dt = env.unwrapped.task.control_dt  # type: ignore[attr-defined]
             seeds = range(FIRST_EPISODE, FIRST_EPISODE + self.episodes)
-            chooses = run.config.agent.gaze in CHOSEN
+            draws = start is None and run.config.agent.gaze in CHOSEN
             greedy, *sampled = (
                 rollout(env, policy, seeds, deterministic=d, record=Record(snapshots=False), options=start)
-                for d in ((True, False) if chooses else (True,))
+                for d in ((True, False) if draws else (True,))
             )
         finally:
             env.close()
-        drawn = [e.succeeded for e in (sampled[0] if sampled else greedy)]
-        return {**effort(run), "checkpoint": source, **measured(greedy, dt), "sampled": drawn}
+        found = {**effort(run), "checkpoint": source, **measured(greedy, dt)}
+        return found if start is not None else {**found, "sampled": [e.succeeded for e in (sampled[0] if draws else greedy)]}
 
     def search_cell(self, name: str, seed: int) -> dict[str, Any]:
         """What an eye finds in panoramas that nobody learned from: a number for every search."""
@@ -295,7 +302,8 @@ def rows(name: str, cells: Sequence[dict[str, Any]], seeds: tuple[int, ...]) -> 
     """
     pooled = {k: [v for c in cells for v in c[k]] for k, values in cells[0].items() if isinstance(values, list)}
     out = [share_row(name, "success_rate", pooled.pop("success"), seeds)]
-    out.append(share_row(name, "success_rate_sampled", pooled.pop("sampled"), seeds))
+    if "sampled" in pooled:
+        out.append(share_row(name, "success_rate_sampled", pooled.pop("sampled"), seeds))
     out.append(share_row(name, "fixated", [v is not None for v in pooled["seconds_to_fixate"]], seeds))
     for metric, values in pooled.items():
         there = [v for v in values if v is not None]

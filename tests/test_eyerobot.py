@@ -39,6 +39,8 @@ def test_a_cell_is_made_once(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     found = json.loads(cell.read_text())
     assert all(len(v) == 2 for v in found.values() if isinstance(v, list))
     assert all(0 <= p <= 1 for p in found["progress"])
+    assert "sampled" in found
+    assert "sampled" not in json.loads((cells / "estop" / "gaze" / "no_rl-0.json").read_text())
     assert (found["settings"]["agent.gaze"], found["settings"]["steps"]) == ("frozen", found["steps"])
     oracle = json.loads((cells / "search" / "oracle_gaze-0.json").read_text())
     assert oracle["success"] == [True, True]
