@@ -1,11 +1,14 @@
 """Pictures of the shipped pairs in docs/: six moments of an episode of each, as its video shows it.
 
-python docs/make_eyerobot.py
+python docs/make_eyerobot.py                    all of them
+python docs/make_eyerobot.py eyerobot/estop     those that are named
 """
 
 from __future__ import annotations
 
+import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import av
@@ -28,10 +31,10 @@ def moments(video: Path) -> list[Image.Image]:
     return [frames[round(k)].resize(SIZE, Image.Resampling.LANCZOS) for k in chosen]
 
 
-def main() -> None:
-    """Write docs/pictures/eyerobot_<task>.png of every pair that ships."""
+def main(names: Sequence[str]) -> None:
+    """Write docs/pictures/eyerobot_<task>.png of pairs that ship."""
     width, height = SIZE
-    for name in shipped.names():
+    for name in names:
         with tempfile.TemporaryDirectory() as folder:
             told = [f"checkpoint={name}", "episodes=1", f"seed={SEEDS.get(name, 1_000_000)}", f"out={folder}/film.mp4"]
             video = replay.main(told)
@@ -44,4 +47,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:] or shipped.names())
