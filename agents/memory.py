@@ -16,6 +16,8 @@ import torch
 from agents import checkpoint, fort
 from agents.experience import Rollout
 
+TOLD = "wanted", "valid", "aims"
+
 
 @dataclass
 class Lessons:
@@ -25,17 +27,19 @@ class Lessons:
         seen: (M,) what it sees and feels.
         wanted: (M, chunk, outputs) what it should say.
         valid: (M, chunk) which of it exists and is learned.
+        aims: (M, 3) where the tool will be when the gripper is next told something else, m from the eye; NaN where it is not.
     """
 
     seen: fort.Seen
     wanted: torch.Tensor
     valid: torch.Tensor
+    aims: torch.Tensor
 
     @classmethod
     def of(cls, rollout: Rollout) -> Lessons:
         """Those steps of a rollout, one by one, in which there is anything to learn."""
         learned = rollout.valid.any(dim=-1)
-        return cls(rollout.seen[learned], rollout.wanted[learned], rollout.valid[learned])
+        return cls(rollout.seen[learned], *(getattr(rollout, k)[learned] for k in TOLD))
 
     def __len__(self) -> int:
         return len(self.wanted)
@@ -43,12 +47,12 @@ class Lessons:
     def __getitem__(self, index: torch.Tensor) -> Lessons:
         """Some of them."""
         index = index.to(self.wanted.device)
-        return Lessons(self.seen[index], self.wanted[index], self.valid[index])
+        return Lessons(self.seen[index], *(getattr(self, k)[index] for k in TOLD))
 
     def beside(self, others: Lessons) -> Lessons:
         """Both together."""
         seen = (torch.cat([getattr(self.seen, k), getattr(others.seen, k)]) for k in fort.Seen.__annotations__)
-        return Lessons(fort.Seen(*seen), torch.cat([self.wanted, others.wanted]), torch.cat([self.valid, others.valid]))
+        return Lessons(fort.Seen(*seen), *(torch.cat([getattr(self, k), getattr(others, k)]) for k in TOLD))
 
 
 class Memory:
@@ -78,8 +82,7 @@ class Memory:
         past = self._past
         return {
             "seen": {k: getattr(past.seen, k) for k in fort.Seen.__annotations__},
-            "wanted": past.wanted,
-            "valid": past.valid,
+            **{k: getattr(past, k) for k in TOLD},
         }
 
     def load_state(self, saved: Mapping[str, Any], device: torch.device) -> None:
@@ -88,4 +91,4 @@ class Memory:
         if saved:
             found = checkpoint.to_tensors(saved)
             seen = fort.Seen(**{k: v.to(device) for k, v in found["seen"].items()})
-            self._past = Lessons(seen, found["wanted"].to(device), found["valid"].to(device))
+            self._past = Lessons(seen, *(found[k].to(device) for k in TOLD))
