@@ -301,9 +301,7 @@ def test_shapes_are_told_to_a_hand_that_asks_for_them() -> None:
 
 def test_a_hand_that_aims_is_told_where_the_gripper_changes() -> None:
     told = {"hand_net": "glance", "shapes": True, "aims": True}
-    with pytest.raises(
-        InvalidValueError, match="aims follow from shapes and eye_at: give both, got .* eye_at=None"
-    ):
+    with pytest.raises(InvalidValueError, match=r"aims follow from shapes and eye_at: give both, got .* eye_at=None"):
         learner(**told)
     env, eye = replay(16), np.array([0.13, 0, 0.22])
     agent = learner(env, **told, eye_at=eye.tolist(), blind=0.2)
