@@ -2,7 +2,8 @@
 
 Demonstrations tell it by themselves, for a gripper closes around a thing and opens where that belongs (keyframes as in C2F-ARM,
 James et al. 2022, arXiv:2106.12534, and PerAct, Shridhar et al. 2022, arXiv:2209.05451). A network of its own reads it off
-what `agents.sight` knows, and the hand is told what is missing: its moves say little about distance, and learn it badly.
+what `agents.sight` knows, and the hand is told what is missing: its moves say little about distance, and learn it badly. Joints
+are kept from it: in a demonstration an arm that comes to rest is where it should be, and a hand that knows it aims where it is.
 
     a = (gaze's azimuth, A, B) + U mlp(f),        L = mean |a - a*| / U,        U = 0.1 rad or m
 """
@@ -17,15 +18,14 @@ from numpy.typing import NDArray
 from torch import nn
 
 from agents.fort import Seen
-from agents.sight import BEARING, SHAPE, ahead, bearings, directions
+from agents.sight import BEARING, LEVEL, SHAPE, ahead, bearings, directions
 
 # Numbers of an aim, and of what is missing of it.
 PLACE, MISSING = 3, 9
 HIDDEN = 128
 # Level distance from the eye and height above it, m, where nothing is known yet; and the unit of what is learned, m or rad.
 _AWAY, _ABOVE, _UNIT = 0.5, -0.15, 0.1
-# A line of sight that falls by less meets no table within reach, rad; openings that differ by less are one.
-_LEVEL, _ALIKE = 0.15, 0.1
+_ALIKE = 0.1  # openings that differ by less are one
 
 
 class Aim(nn.Module):
@@ -33,12 +33,14 @@ class Aim(nn.Module):
 
     Args:
         felt: length of what is felt.
+        dof: how much of it, from its beginning, are joints.
         levels: of the pyramid.
     """
 
-    def __init__(self, felt: int, levels: int) -> None:
+    def __init__(self, felt: int, dof: int, levels: int) -> None:
         super().__init__()
-        known = felt + 3 + (SHAPE + BEARING + 2 * 3) * levels
+        self.dof = dof
+        known = felt - dof + 3 + (SHAPE + BEARING + 2 * 3) * levels
         self.net = nn.Sequential(
             nn.Linear(known, HIDDEN), nn.GELU(), nn.Linear(HIDDEN, HIDDEN), nn.GELU(), nn.Linear(HIDDEN, PLACE)
         )
@@ -48,10 +50,10 @@ class Aim(nn.Module):
     def forward(self, seen: Seen) -> torch.Tensor:
         """(B, 3) of observations (B,)."""
         where = directions(seen.gaze, seen.points)
-        fall = (-where[..., 1]).clamp(min=_LEVEL)
+        fall = (-where[..., 1]).clamp(min=LEVEL)
         beside = (where[..., 0] - seen.gaze[:, :1, None]) / _UNIT
         known = [
-            seen.felt, ahead(seen.gaze), seen.shapes.flatten(1), bearings(seen.points), beside.flatten(1),
+            seen.felt[:, self.dof :], ahead(seen.gaze), seen.shapes.flatten(1), bearings(seen.points), beside.flatten(1),
             fall.flatten(1) / _UNIT, (1 / fall.tan()).flatten(1),
         ]  # fmt: skip
         found: torch.Tensor = self.net(torch.cat(known, dim=-1))

@@ -62,7 +62,7 @@ class Glance(nn.Module):
             nn.Linear(HIDDEN, HIDDEN), nn.GELU(),
             nn.Linear(HIDDEN, chunk * outputs), nn.Unflatten(1, (chunk, outputs)),
         )  # fmt: skip
-        self.aim = Aim(felt, levels) if aims else None
+        self.aim = Aim(felt, outputs - 1, levels) if aims else None
 
     def forward(self, seen: Seen) -> torch.Tensor:
         """(B, chunk, outputs) of observations (B,)."""

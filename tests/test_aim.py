@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from agents import fort
 from agents.aim import Aim, keyframes, level, missing
 
-FELT, LEVELS, HEIGHT = 4, 2, 0.22
+FELT, DOF, LEVELS, HEIGHT = 4, 3, 2, 0.22
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
@@ -60,7 +60,7 @@ def scene(batch: int, rng: torch.Generator) -> tuple[fort.Seen, torch.Tensor]:
 def test_it_learns_where_what_it_sees_is() -> None:
     rng = torch.Generator().manual_seed(0)
     torch.manual_seed(0)
-    net = Aim(FELT, LEVELS)
+    net = Aim(FELT, DOF, LEVELS)
     test, place = scene(500, rng)
     assert net.miss(test, place) > 0.3  # nothing but the gaze's azimuth is known
     optimizer = torch.optim.AdamW(net.parameters(), 2e-3)
@@ -74,8 +74,20 @@ def test_it_learns_where_what_it_sees_is() -> None:
         assert (net(test)[:, 1] - level(place)[:, 1]).abs().median() < 0.012
 
 
+@torch.no_grad()
+def test_it_does_not_aim_where_the_arm_is() -> None:
+    net, rng = Aim(FELT, DOF, LEVELS), torch.Generator().manual_seed(0)
+    torch.nn.init.normal_(net.net[-1].weight)  # type: ignore[arg-type]
+    seen, _ = scene(4, rng)
+    before = net(seen)
+    seen.felt[:, :DOF] += 1
+    assert torch.equal(net(seen), before)
+    seen.felt[:, DOF:] += 1
+    assert (net(seen) != before).any(dim=1).all()
+
+
 def test_where_there_is_no_next_time_nothing_is_missed() -> None:
-    net = Aim(FELT, LEVELS)
+    net = Aim(FELT, DOF, LEVELS)
     seen, place = scene(4, torch.Generator().manual_seed(0))
     alone = net.miss(seen[torch.tensor([1])], place[[1]])
     place[[0, 2, 3], 1] = torch.nan
