@@ -293,6 +293,7 @@ def search(**kwargs: Any) -> VectorEnv[Any, Any, Any]:
     return gym.make_vec("envs:Saccade/EyeSearch-v0", num_envs=20, **how)
 
 
+@pytest.mark.slow
 def test_an_eye_learns_to_search_from_its_oracle(tmp_path: Path):
     # Many short episodes: the search is over in a dozen steps, and each shows one more arrangement of objects.
     env = search(observe=(), max_episode_steps=20)
