@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from agents.fort import Seen
-from agents.sight import BEARING, LEVEL, SHAPE, ahead, bearings, directions
+from agents.sight import BEARING, LEVEL, SHAPE, ahead, bearings, directions, graded
 
 # Numbers of an aim, and of what is missing of it.
 PLACE, MISSING = 3, 9
@@ -94,6 +94,5 @@ def level(place: torch.Tensor) -> torch.Tensor:
 
 
 def missing(tool: torch.Tensor, aim: torch.Tensor) -> torch.Tensor:
-    """What the tool, (B, 3) m from the eye, has beside its aim: x, tanh(5 x) and tanh(20 x), as in `sight.reach`. (B, 9)."""
-    left = level(tool) - aim
-    return torch.cat([left, (5 * left).tanh(), (20 * left).tanh()], dim=-1)
+    """Where the tool, (B, 3) m from the eye, is beside its aim, `sight.graded`. (B, 9)."""
+    return graded(level(tool) - aim)

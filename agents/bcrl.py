@@ -30,7 +30,7 @@ from torch import nn
 from torch.nn import functional
 
 from agents import checkpoint, fort
-from agents.aim import keyframes
+from agents.aim import PLACE, keyframes
 from agents.augment import Jitter
 from agents.base import Observation
 from agents.experience import Rollout, Rows, advantages, before_restart
@@ -302,9 +302,12 @@ class BCRLLearner(Pair):
 
     def _aimed(self, info: Mapping[str, Any]) -> torch.Tensor:
         """Where the tool will be when the gripper is next told something else, (N, 3) m from the eye; NaN where it is not."""
-        at = zip(info["state"]["episode"], info["state"]["frame"], strict=True)
-        found = [self._keyframes[episode][frame] - self._eye_at if self._aims else np.full(3, np.nan) for episode, frame in at]
-        return torch.from_numpy(np.stack(found).astype(np.float32))
+        episodes, frames = info["state"]["episode"], info["state"]["frame"]
+        if not self._aims:
+            return torch.full((len(episodes), PLACE), torch.nan)
+        at = zip(episodes, frames, strict=True)
+        found = np.stack([self._keyframes[episode][frame] for episode, frame in at]) - self._eye_at
+        return torch.from_numpy(found.astype(np.float32))
 
     @cached_property
     def _keyframes(self) -> list[NDArray[np.float64]]:

@@ -189,8 +189,12 @@ def reach(gaze: torch.Tensor, tool: torch.Tensor, height: float) -> torch.Tensor
     away = torch.hypot(x, y)
     table = height / torch.tan((-elevation).clamp(min=LEVEL))
     there = torch.stack([torch.atan2(y, x), torch.atan2(z, away), away], dim=-1)
-    missing = there - torch.stack([azimuth, elevation, table], dim=-1)
-    return torch.cat([there, missing, (5 * missing).tanh(), (20 * missing).tanh()], dim=-1)
+    return torch.cat([there, graded(there - torch.stack([azimuth, elevation, table], dim=-1))], dim=-1)
+
+
+def graded(missing: torch.Tensor) -> torch.Tensor:
+    """What is missing, rad or m, fine where there is little of it: x, tanh(5 x) and tanh(20 x). (..., D) -> (..., 3 D)."""
+    return torch.cat([missing, (5 * missing).tanh(), (20 * missing).tanh()], dim=-1)
 
 
 def beside(gaze: torch.Tensor, points: torch.Tensor, tool: torch.Tensor, height: float) -> torch.Tensor:
