@@ -25,12 +25,10 @@ from typing import Any
 import numpy as np
 import torch
 from gymnasium.vector import VectorEnv
-from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional
 
 from agents import checkpoint, fort
-from agents.aim import PLACE, keyframes
 from agents.augment import Jitter
 from agents.base import Observation
 from agents.experience import Rollout, Rows, advantages, before_restart
@@ -63,7 +61,7 @@ class BCRLLearner(Pair):
         seed: of the initial weights and of everything drawn here.
         device: "auto", "cpu", "cuda".
         threads: torch threads on the CPU; 0 leaves torch's choice.
-        size, encoder, hand_net, chunk, averaged, wait, eye_at, told, inhibit, shapes, aims: see `Pair`.
+        size, encoder, hand_net, chunk, averaged, wait, eye_at, told, inhibit, shapes: see `Pair`.
         gaze: see `Pair`; all but "learned" leave the eye unlearned.
         reward: "path", "se3" (the tool's poses) and "joint" of the hand's predictions, see `rewards.chunks`, or "env".
         radian: what a radian of the tool costs in "se3", m.
@@ -131,7 +129,7 @@ class BCRLLearner(Pair):
         reward_scale: float = 3.0, blind: float = 0.0, augment: float = 0.5, dropout: float = 0.1, stray: float = 0.0,
         stray_turn: float | None = None, half: bool = False,
         averaged: int = 7, wait: int = 30, eye_from: int = 0, eye_at: Sequence[float] | None = None, told: bool = False,
-        inhibit: int = 0, shapes: bool = False, aims: bool = False, radian: float = RADIAN, grip: float | None = None,
+        inhibit: int = 0, shapes: bool = False, radian: float = RADIAN, grip: float | None = None,
         hand_memory: int = 0,
     ) -> None:  # fmt: skip
         if reward not in REWARDS:
@@ -157,7 +155,7 @@ class BCRLLearner(Pair):
         self._group = Group.here()  # first, for it says which GPU is meant
         super().__init__(
             env, seed, device, threads, size, encoder, gaze, hand, hand_net, chunk, averaged, wait, eye_at, told, inhibit,
-            shapes, aims,
+            shapes,
         )  # fmt: skip
         self._env, self._reward, self._radian = env, reward, radian
         self._grip = grip if grip is not None else GRIP * (reward == "joint")
@@ -280,7 +278,6 @@ class BCRLLearner(Pair):
     def _check_columns(self) -> None:
         """Whether every recording has what the reward reads and what the hand learns."""
         read = [(name, f"reward={self._reward!r} reads") for name in _READ[self._reward]]
-        read += [("tool", "aims=true reads")] * (self._aims and self._with_hand)
         for name, who in [*read, *[("grip", "the hand learns")] * self._with_hand]:
             if not self._inner.columns(name):
                 raise InvalidValueError(
@@ -291,28 +288,14 @@ class BCRLLearner(Pair):
         """What the hand should say, and where that is learned: not while the world stands still."""
         if not self._with_hand:
             nothing = torch.zeros(len(obs["gaze"]), 0, dtype=torch.bool, device=self.device)
-            return {"wanted": nothing[..., None], "valid": nothing, "aims": nothing.float()}
+            return {"wanted": nothing[..., None], "valid": nothing}
         chunk = info["chunk"]
         moved = torch.from_numpy((chunk["joints"] - np.asarray(obs["joints"], np.float64)[:, None]).astype(np.float32))
         grip = torch.from_numpy(2 * chunk["grip"].astype(np.float32) - 1)
         paused = torch.from_numpy(np.asarray(info["state"]["paused"]))
         wanted = torch.cat([self.scales.unit(moved.to(self.device)), grip.to(self.device)], dim=-1)
         valid = (torch.from_numpy(chunk["valid"]) & ~paused[:, None]).to(self.device)
-        return {"wanted": wanted, "valid": valid, "aims": self._aimed(info).to(self.device)}
-
-    def _aimed(self, info: Mapping[str, Any]) -> torch.Tensor:
-        """Where the tool will be when the gripper is next told something else, (N, 3) m from the eye; NaN where it is not."""
-        episodes, frames = info["state"]["episode"], info["state"]["frame"]
-        if not self._aims:
-            return torch.full((len(episodes), PLACE), torch.nan)
-        at = zip(episodes, frames, strict=True)
-        found = np.stack([self._keyframes[episode][frame] for episode, frame in at]) - self._eye_at
-        return torch.from_numpy(found.astype(np.float32))
-
-    @cached_property
-    def _keyframes(self) -> list[NDArray[np.float64]]:
-        paths = zip(self._inner.columns("tool"), self._inner.columns("grip"), strict=True)
-        return [keyframes(tool, grip[:, 0]) for tool, grip in paths]
+        return {"wanted": wanted, "valid": valid}
 
     def _learn(self, rollout: Rollout) -> dict[str, float]:
         advantage, returns = advantages(rollout.rewards, rollout.values, rollout.last, self._gamma, self._lam)
@@ -385,24 +368,18 @@ class BCRLLearner(Pair):
     def hand_update(self, lessons: Lessons) -> dict[str, float]:
         """One update of the hand."""
         self.hand.train()
-        seen, wanted, valid, aims = lessons.seen, lessons.wanted, lessons.valid, lessons.aims
+        seen, wanted, valid = lessons.seen, lessons.wanted, lessons.valid
         if self._stray.any():
             self._lead_astray(seen, wanted)
         if self._blind:
-            shut = torch.rand(len(wanted), generator=self._rng).to(self.device) < self._blind
-            seen.hide(shut)
-            aims = aims.masked_fill(shut[:, None], torch.nan)
+            seen.hide(torch.rand(len(wanted), generator=self._rng).to(self.device) < self._blind)
         kept = torch.rand(seen.felt.shape, generator=self._rng).to(self.device) >= self._dropout
         seen.felt = seen.felt * kept / (1 - self._dropout)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self._half):
             said = self.hand(seen)
         loss = (said.float() - wanted).abs().mean(dim=-1)[valid].mean()
-        if not self._aims:
-            self._apply("hand", loss)
-            return {"train/hand_loss": loss.item()}
-        miss = self.hand.aim.miss(seen, aims)  # type: ignore[union-attr,operator]
-        self._apply("hand", loss + miss)
-        return {"train/hand_loss": loss.item(), "train/aim_loss": miss.item()}
+        self._apply("hand", loss)
+        return {"train/hand_loss": loss.item()}
 
     def _lead_astray(self, seen: fort.Seen, wanted: torch.Tensor) -> None:
         """Half of the lessons (B,) as if the arm stood beside its path, in place; what is wanted leads back onto it."""

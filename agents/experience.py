@@ -24,8 +24,6 @@ class Rollout:
         guided: (B, T) turns of one who knows the target once it is in sight.
         wanted: (B, T, chunk, outputs) what the hand should have said.
         valid: (B, T, chunk) which of it exists and is learned.
-        aims: (B, T, 3) where the tool will be when the gripper is next told something else, m from the eye; NaN where it is
-            not.
         told: means over the episode.
         first: (B, T, turns) log-probabilities of the eye that this one began with, where it keeps to it.
     """
@@ -39,7 +37,6 @@ class Rollout:
     guided: torch.Tensor
     wanted: torch.Tensor
     valid: torch.Tensor
-    aims: torch.Tensor
     told: dict[str, float]
     first: torch.Tensor | None = None
 

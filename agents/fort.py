@@ -155,19 +155,23 @@ class Patches(nn.Module):
 
     def forward(self, seen: Seen) -> torch.Tensor:
         """Tokens of what is seen, (B,): (B, L P, width)."""
-        words = seen.words
-        colours, close = self._cut(seen.images) * 2 - 1, self._cut(seen.close)
-        tokens = self.of_pixels(torch.cat([colours, close], dim=-1))
-        scale, shift = self.of_words(words)[:, None].chunk(2, dim=-1)
+        tokens = self._of_bytes(torch.cat([self._cut(seen.images), self._cut(seen.close)], dim=-1))
+        scale, shift = self.of_words(seen.words)[:, None].chunk(2, dim=-1)
         where = (self.level + self.of_place(self.grid)).flatten(0, 1)
         return self.mix(tokens * (1 + scale) + shift) + where
 
+    def _of_bytes(self, cut: torch.Tensor) -> torch.Tensor:
+        """`of_pixels` of colours in [-1, 1] and closeness in [0, 1]; its weights are scaled, for they are fewer than pixels."""
+        weight, bias, colours = self.of_pixels.weight, self.of_pixels.bias, 3 * self.patch**2
+        scaled = torch.cat([weight[:, :colours] * (2 / 255), weight[:, colours:] / 255], dim=1)
+        return functional.linear(cut.to(weight), scaled, bias - weight[:, :colours].sum(dim=1))
+
     def _cut(self, images: torch.Tensor) -> torch.Tensor:
-        """Patches of (B, L, R, R, C) bytes, as numbers in [0, 1]. (B, L P, patch^2 C)."""
+        """Patches of (B, L, R, R, C) bytes. (B, L P, patch^2 C)."""
         batch, levels, side, _, channels = images.shape
         count, patch = side // self.patch, self.patch
         cut = images.reshape(batch, levels, count, patch, count, patch, channels).permute(0, 1, 2, 4, 3, 5, 6)
-        return cut.reshape(batch, levels * count**2, patch**2 * channels).float() / 255
+        return cut.reshape(batch, levels * count**2, patch**2 * channels)
 
 
 class FrozenPatches(nn.Module):

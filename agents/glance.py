@@ -1,7 +1,6 @@
 """A hand for few demonstrations: what is felt asks the pictures a few questions, and all moves are said at once.
 
-    f = [felt, direction of the gaze, reach, beside, shapes, turns, raised]    what is known without learning, `agents.sight`,
-                                                        and what is missing to the aim, `agents.aim`
+    f = [felt, direction of the gaze, reach, beside, shapes, turns, raised]    what is known without learning, `agents.sight`
     a_q = attention(W_q f, image tokens)                q = 1 .. Q questions, one layer
     moves = mlp([f, words, a_1 .. a_Q])
 
@@ -16,7 +15,6 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from agents.aim import MISSING, Aim, missing
 from agents.fort import Seen, Size
 from agents.sight import BESIDE, RAISED, REACH, SHAPE, TURN, ahead, beside, directions, raised, reach, turns
 
@@ -38,13 +36,11 @@ class Glance(nn.Module):
             instruction names; None for not.
         shapes: whether it is told what that looks like, and with `height` how the tool is turned beside it and where it is if
             that is raised, see `sight.shapes`, `turns` and `raised`.
-        aims: whether it says first where its tool will be when the gripper is next told something else, `agents.aim`, which
-            it then knows; it needs `height` and `shapes`.
     """
 
     def __init__(
         self, encoder: nn.Module, felt: int, words: int, chunk: int, outputs: int, size: Size, height: float | None = None,
-        shapes: bool = False, aims: bool = False,
+        shapes: bool = False,
     ) -> None:  # fmt: skip
         super().__init__()
         self.encoder, self.heads, self.height, self.shapes = encoder, size.heads, height, shapes
@@ -53,7 +49,6 @@ class Glance(nn.Module):
         known += 0 if height is None else REACH + BESIDE * levels
         known += SHAPE * levels if shapes else 0
         known += 2 + (TURN + RAISED) * levels if shapes and height is not None else 0
-        known += MISSING if aims else 0
         self.questions = nn.Sequential(nn.Linear(known, 2 * width), nn.GELU(), nn.Linear(2 * width, QUESTIONS * width))
         self.answers = nn.Linear(width, 2 * width)
         self.gist = nn.Linear(words, _GIST)
@@ -62,7 +57,6 @@ class Glance(nn.Module):
             nn.Linear(HIDDEN, HIDDEN), nn.GELU(),
             nn.Linear(HIDDEN, chunk * outputs), nn.Unflatten(1, (chunk, outputs)),
         )  # fmt: skip
-        self.aim = Aim(felt, outputs - 1, levels) if aims else None
 
     def forward(self, seen: Seen) -> torch.Tensor:
         """(B, chunk, outputs) of observations (B,)."""
@@ -76,8 +70,6 @@ class Glance(nn.Module):
             where = directions(seen.gaze, seen.points)
             known.append(turns(seen.gaze, seen.shapes, where, seen.tool[:, 3:], self.height))
             known.append(raised(where, seen.tool[:, :3], self.height))
-        if self.aim is not None:  # which learns from where it should have been alone
-            known.append(missing(seen.tool[:, :3], self.aim(seen).detach()))
         felt, images = torch.cat(known, dim=-1), self.encoder(seen)
         asked = self._split(self.questions(felt).unflatten(-1, (QUESTIONS, -1)))
         keys, values = map(self._split, self.answers(images).chunk(2, dim=-1))

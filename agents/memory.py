@@ -16,7 +16,7 @@ import torch
 from agents import checkpoint, fort
 from agents.experience import Rollout
 
-TOLD = "wanted", "valid", "aims"
+TOLD = "wanted", "valid"
 
 
 @dataclass
@@ -27,13 +27,11 @@ class Lessons:
         seen: (M,) what it sees and feels.
         wanted: (M, chunk, outputs) what it should say.
         valid: (M, chunk) which of it exists and is learned.
-        aims: (M, 3) where the tool will be when the gripper is next told something else, m from the eye; NaN where it is not.
     """
 
     seen: fort.Seen
     wanted: torch.Tensor
     valid: torch.Tensor
-    aims: torch.Tensor
 
     @classmethod
     def of(cls, rollout: Rollout) -> Lessons:

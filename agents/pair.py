@@ -69,7 +69,6 @@ class Pair:
         told: whether the eye is told where the colours that the instruction names lie in each level, `sight.points`.
         shapes: whether a hand of `hand_net="glance"` is told what these colours look like there, `sight.shapes`, and with
             `eye_at` how its tool is turned beside them and where it is if they are raised, `sight.turns` and `raised`.
-        aims: whether such a hand says first where its tool will be when the gripper is next told something else, `agents.aim`.
         inhibit: steps within which an eye that takes its likeliest turns does not go back to where it looked,
             `agents.inhibition`; 0, as in EyeRobot, for none.
 
@@ -81,15 +80,13 @@ class Pair:
         self, env: VectorEnv[Any, Any, Any], seed: int = 0, device: str = "auto", threads: int = 0,
         size: str | Mapping[str, Any] = "small", encoder: str = "patches", gaze: str = "learned", hand: bool = True,
         hand_net: str = "joints", chunk: int = 30, averaged: int = 7, wait: int = 30, eye_at: Sequence[float] | None = None,
-        told: bool = False, inhibit: int = 0, shapes: bool = False, aims: bool = False,
+        told: bool = False, inhibit: int = 0, shapes: bool = False,
     ) -> None:  # fmt: skip
         for name, value, known in (("gaze", gaze, GAZES), ("hand_net", hand_net, HANDS)):
             if value not in known:
                 raise UnknownNameError(name, value, known)
         if shapes and hand_net != "glance":
             raise InvalidValueError(f"shapes are told to hand_net=glance alone, got hand_net={hand_net}")
-        if aims and not (shapes and eye_at is not None):
-            raise InvalidValueError(f"aims follow from shapes and eye_at: give both, got shapes={shapes} and eye_at={eye_at}")
         if hand and chunk <= AHEAD:
             raise InvalidValueError(f"chunk must be > {AHEAD} rows, for so far ahead the arm is steered, got {chunk}")
         if wait < 0:
@@ -106,7 +103,7 @@ class Pair:
         self._gaze, self._with_hand, self._chunk, self._wait = gaze, hand, chunk, wait
         self._averaged = min(averaged, len(range(AHEAD, chunk, PER_STEP)))
         self._turns, self._limits = (torch.from_numpy(x).to(self.device) for x in (inner.turns, inner.gaze_limits))
-        self._told, self._inhibit, self._shapes, self._aims = told, inhibit, shapes, aims
+        self._told, self._inhibit, self._shapes = told, inhibit, shapes
         self._eye_at = None if eye_at is None else np.asarray(eye_at, np.float64)
         if self._eye_at is not None and (self._eye_at.shape != (3,) or not self._eye_at[2] > 0):
             raise InvalidValueError(f"eye_at must be three numbers, m, the last above the table, got {eye_at}")
@@ -126,7 +123,7 @@ class Pair:
         self._side = int(space[self._levels[0]].shape[0])  # type: ignore[index]
         rays = pyramid_rays(tuple(self._inner.fovs), self._side, self._inner.projection)
         self._rays = torch.from_numpy(np.nan_to_num(rays)).float().to(self.device)
-        hand = partial(Glance, shapes=True, aims=self._aims) if self._shapes else HANDS[hand_net]
+        hand = partial(Glance, shapes=True) if self._shapes else HANDS[hand_net]
         self.eye, self.hand = fort.make(
             space.spaces, felt, len(self._turns), self._chunk, dof + 1, size, self._inner.fovs, encoder, seed, height, hand,
             self._inner.projection, self._told,

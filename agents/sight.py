@@ -25,7 +25,7 @@ _DARK = 0.5
 # Weight of the line of sight itself, where nothing has the colour: a few of a level's pixels in ten thousand.
 _NOTHING = 3e-4
 # A line of sight that falls by less meets no table within reach, rad.
-LEVEL = 0.15
+_LEVEL = 0.15
 # Of `shapes`: within how far of its middle a colour is one thing, in tangents of angles; the least width, in tangents; and the
 # least depth of a ray that meets the picture's plane.
 _APART, _THIN, _ASIDE = 0.25, 3e-3, 0.2
@@ -163,7 +163,7 @@ def turns(
     """
     azimuth = gaze[..., 0]
     own = _times(tool, doubled(torch.stack([azimuth.cos(), -azimuth.sin()], dim=-1))) * tool.new_tensor([1.0, -1.0])
-    fall = (-directions[..., 1]).clamp(min=LEVEL).sin()
+    fall = (-directions[..., 1]).clamp(min=_LEVEL).sin()
     wide, high, both = shapes[..., 0] / 10, shapes[..., 1] / 10, shapes[..., 2]
     thing = torch.stack([-(wide - _THIN).clamp(min=0).square(), both * wide * high / fall], dim=-1)
     thing = thing * (2 * (height / fall / _LENGTH).square())[..., None]
@@ -187,12 +187,12 @@ def reach(gaze: torch.Tensor, tool: torch.Tensor, height: float) -> torch.Tensor
     azimuth, elevation = gaze.unbind(-1)
     x, y, z = tool.unbind(-1)
     away = torch.hypot(x, y)
-    table = height / torch.tan((-elevation).clamp(min=LEVEL))
+    table = height / torch.tan((-elevation).clamp(min=_LEVEL))
     there = torch.stack([torch.atan2(y, x), torch.atan2(z, away), away], dim=-1)
-    return torch.cat([there, graded(there - torch.stack([azimuth, elevation, table], dim=-1))], dim=-1)
+    return torch.cat([there, _graded(there - torch.stack([azimuth, elevation, table], dim=-1))], dim=-1)
 
 
-def graded(missing: torch.Tensor) -> torch.Tensor:
+def _graded(missing: torch.Tensor) -> torch.Tensor:
     """What is missing, rad or m, fine where there is little of it: x, tanh(5 x) and tanh(20 x). (..., D) -> (..., 3 D)."""
     return torch.cat([missing, (5 * missing).tanh(), (20 * missing).tanh()], dim=-1)
 
@@ -229,7 +229,7 @@ def raised(directions: torch.Tensor, tool: torch.Tensor, height: float) -> torch
     Returns:
         (B, 8 L): for each level and colour what is missing of the level distance, tanh(5 x) and tanh(20 x), at either height.
     """
-    fall = (-directions[..., 1]).clamp(min=LEVEL)
+    fall = (-directions[..., 1]).clamp(min=_LEVEL)
     away = torch.hypot(tool[:, 0], tool[:, 1])[:, None, None]
     missing = torch.stack([away - (1 - share) * height / fall.tan() for share in _RAISED], dim=-1)
     return torch.cat([(5 * missing).tanh(), (20 * missing).tanh()], dim=-1).flatten(1)

@@ -196,7 +196,7 @@ def test_with_blind_lessons_the_eye_is_paid_by_what_seeing_adds() -> None:
     seen, shut = one.seen.flat(), []
     teacher = learner(augment=0.0, blind=0.5, dropout=0.0)
     teacher.hand.encoder.register_forward_pre_hook(lambda _, given: shut.append((given[0].images == 128).all(dim=(1, 2, 3, 4))))
-    lessons = Lessons(seen, *(x.flatten(0, 1) for x in (one.wanted, one.valid, one.aims)))[torch.arange(20)]
+    lessons = Lessons(seen, *(x.flatten(0, 1) for x in (one.wanted, one.valid)))[torch.arange(20)]
     for _ in range(20):
         teacher.hand_update(lessons[torch.arange(20)])
     assert 0.35 < torch.cat(shut).float().mean() < 0.65
@@ -297,27 +297,6 @@ def test_shapes_are_told_to_a_hand_that_asks_for_them() -> None:
     assert seen.shapes.abs().amax() > 0.1
     with pytest.raises(InvalidValueError, match="shapes are told to hand_net=glance alone, got hand_net=joints"):
         learner(shapes=True)
-
-
-def test_a_hand_that_aims_is_told_where_the_gripper_changes() -> None:
-    told = {"hand_net": "glance", "shapes": True, "aims": True}
-    with pytest.raises(InvalidValueError, match=r"aims follow from shapes and eye_at: give both, got .* eye_at=None"):
-        learner(**told)
-    env, eye = replay(16), np.array([0.13, 0, 0.22])
-    agent = learner(env, **told, eye_at=eye.tolist(), blind=0.2)
-    _, info = env.reset(seed=0)
-    for found, episode, frame in zip(agent._aimed(info), info["state"]["episode"], info["state"]["frame"], strict=True):
-        tool, shut = env.columns("tool")[episode], env.columns("grip")[episode][:, 0] < 0.5
-        later = [k for k in range(frame + 1, len(shut)) if shut[k] != shut[k - 1]]
-        np.testing.assert_allclose(found, tool[later[0]] - eye if later else np.full(3, np.nan), atol=1e-6)
-    lessons = Lessons.of(agent.rollout())
-    assert lessons.aims.isfinite().any()
-    agent.hand(lessons.seen).abs().sum().backward()
-    assert all(p.grad is None for p in agent.hand.aim.parameters())  # moves do not say where to aim
-    before = weights(agent.hand.aim)
-    assert agent.hand_update(lessons)["train/aim_loss"] > 0
-    assert not same(before, weights(agent.hand.aim))
-    assert "train/aim_loss" not in learner().advance(1)
 
 
 def test_nothing_is_cloned_while_the_world_stands_still() -> None:

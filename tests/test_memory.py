@@ -21,7 +21,7 @@ def numbered(*numbers: int) -> Lessons:
     parts = {name: of[:, None].repeat(1, 2) for name in fort.Seen.__annotations__}
     parts |= {name: parts[name].byte() for name in ("images", "close")}
     wanted, valid = of[:, None, None].repeat(1, 3, 2), torch.ones(len(of), 3, dtype=torch.bool)
-    return Lessons(fort.Seen(**parts), wanted, valid, of[:, None].repeat(1, 3))
+    return Lessons(fort.Seen(**parts), wanted, valid)
 
 
 def numbers(lessons: Lessons) -> list[int]:
@@ -29,7 +29,6 @@ def numbers(lessons: Lessons) -> list[int]:
     found = lessons.wanted[:, 0, 0]
     for name in fort.Seen.__annotations__:
         assert torch.equal(getattr(lessons.seen, name)[:, 0].float(), found)
-    assert torch.equal(lessons.aims[:, 0], found)
     assert len(lessons) == len(lessons.valid) == len(found)
     return [int(x) for x in found]
 
