@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 import torch
 from gymnasium.vector import VectorEnv
+from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional
 
@@ -103,6 +104,10 @@ class BCRLLearner(Pair):
             knows nothing else takes no notice of where it is beside the thing (noise as in DART, Laskey et al. 2017,
             arXiv:1703.09327, but without filming it). A quarter of the lessons feel the gripper as another lesson does:
             demonstrators never miss, and a hand that has closed upon nothing must not take that for a thing held.
+        stray_tool: deviation, m, of the tool along the table, to either side and on, in half of the hand's lessons, without
+            tilting it; independent of `stray`. Joints that stray each for itself tilt the tool, and tell by that alone that the
+            arm has strayed. One that stands as upright as ever, but beside its path, is to the hand on another demonstration's
+            path, and it stays there whatever it sees.
         stray_turn: deviation of the last joint, rad; None takes `stray`. Along a demonstration a wrist is turned as it should
             be: a hand that never feels it turned otherwise takes its turn for the one that is wanted, whatever it sees.
         half: the hand learns in bfloat16 where that is safe. The eye stays in float32: it acts step by step and learns from
@@ -127,7 +132,7 @@ class BCRLLearner(Pair):
         imitate: float = 0.0, greedy: float = 0.0, entropy: float = 0.01, final_entropy: float = 0.003, epochs: int = 4,
         minibatches: int = 4, hand_epochs: int | None = None, hand_batch: int = 64, target_kl: float = 0.02,
         reward_scale: float = 3.0, blind: float = 0.0, augment: float = 0.5, dropout: float = 0.1, stray: float = 0.0,
-        stray_turn: float | None = None, half: bool = False,
+        stray_tool: float = 0.0, stray_turn: float | None = None, half: bool = False,
         averaged: int = 7, wait: int = 30, eye_from: int = 0, eye_at: Sequence[float] | None = None, told: bool = False,
         inhibit: int = 0, shapes: bool = False, radian: float = RADIAN, grip: float | None = None,
         hand_memory: int = 0,
@@ -138,9 +143,10 @@ class BCRLLearner(Pair):
             raise InvalidValueError(f"reward={reward!r} is about the hand's predictions: it needs hand=true")
         if reward == "env" and grip:
             raise InvalidValueError(f"grip is about the hand's predictions: it needs another reward than 'env', got {grip}")
-        if min(radian, grip or 0, stray, stray_turn or 0) < 0:
+        if min(radian, grip or 0, stray, stray_tool, stray_turn or 0) < 0:
             raise InvalidValueError(
-                f"radian, grip, stray and stray_turn must be >= 0, got {radian}, {grip}, {stray} and {stray_turn}"
+                "radian, grip, stray, stray_tool and stray_turn must be >= 0, got "
+                f"{radian}, {grip}, {stray}, {stray_tool} and {stray_turn}"
             )
         own_epochs = epochs if hand_epochs is None else hand_epochs
         _at_least(hand_batch=(hand_batch, 1), epochs=(epochs, 1), hand_epochs=(own_epochs, 1), hand_memory=(hand_memory, 0))
@@ -175,7 +181,7 @@ class BCRLLearner(Pair):
         self._half, self._dropout, self._eye_from = half, dropout, eye_from
         dof = len(self.scales.step)
         last = stray if stray_turn is None else stray_turn
-        self._stray = torch.tensor([stray] * (dof - 1) + [last])
+        self._stray, self._stray_tool = torch.tensor([stray] * (dof - 1) + [last]), stray_tool
         own = seed * 1000 + self._group.rank  # each process draws its own
         self._rng = torch.Generator().manual_seed(own)
         env.reset(seed=own)
@@ -369,7 +375,7 @@ class BCRLLearner(Pair):
         """One update of the hand."""
         self.hand.train()
         seen, wanted, valid = lessons.seen, lessons.wanted, lessons.valid
-        if self._stray.any():
+        if self._stray.any() or self._stray_tool:
             self._lead_astray(seen, wanted)
         if self._blind:
             seen.hide(torch.rand(len(wanted), generator=self._rng).to(self.device) < self._blind)
@@ -382,20 +388,35 @@ class BCRLLearner(Pair):
         return {"train/hand_loss": loss.item()}
 
     def _lead_astray(self, seen: fort.Seen, wanted: torch.Tensor) -> None:
-        """Half of the lessons (B,) as if the arm stood beside its path, in place; what is wanted leads back onto it."""
+        """Lessons (B,) as if the arm stood beside its path, in place; what is wanted leads back onto it."""
         dof = wanted.shape[-1] - 1
-        strays = torch.rand(len(wanted), 1, generator=self._rng) < 0.5
-        off = (self._stray * torch.randn(len(wanted), dof, generator=self._rng) * strays).to(self.device)
+        off = self._off(seen, dof)
         seen.felt[:, :dof] += off / self.scales.std[:dof]
         if "opening" in self._felt:
             others = torch.randperm(len(wanted), generator=self._rng).to(self.device)
             missed = torch.rand(len(wanted), generator=self._rng).to(self.device) < MISSED
             seen.felt[:, dof] = torch.where(missed, seen.felt[others, dof], seen.felt[:, dof])
         if self._eye_at is not None:
-            joints = seen.felt[:, :dof] * self.scales.std[:dof] + self.scales.mean[:dof]
-            seen.tool[:] = self._tool(joints.double().cpu().numpy())
+            seen.tool[:] = self._tool(self._joints(seen, dof))
         back = (torch.arange(wanted.shape[1], device=self.device) / BACK).clamp(max=1)
         wanted[..., :dof] -= self.scales.unit(off)[:, None] * back[:, None]
+
+    def _off(self, seen: fort.Seen, dof: int) -> torch.Tensor:
+        """By how much joints stray, (B, dof) rad: each for itself in one half of the lessons, with the tool in one half."""
+        count = len(seen.felt)
+        off = self._stray * torch.randn(count, dof, generator=self._rng) * (torch.rand(count, 1, generator=self._rng) < 0.5)
+        if not self._stray_tool:
+            return off.to(self.device)
+        joints = self._joints(seen, dof)
+        by = np.zeros((count, 3))
+        by[:, :2] = self._stray_tool * torch.randn(count, 2, generator=self._rng)
+        by *= torch.rand(count, 1, generator=self._rng).numpy() < 0.5
+        return (off + torch.from_numpy(self._inner.displaced(joints, by) - joints).float()).to(self.device)
+
+    def _joints(self, seen: fort.Seen, dof: int) -> NDArray[np.float64]:
+        """Angles that the arm feels, (B, dof) rad."""
+        joints: torch.Tensor = seen.felt[:, :dof] * self.scales.std[:dof] + self.scales.mean[:dof]
+        return joints.double().cpu().numpy()
 
     def _apply(self, name: str, loss: torch.Tensor, part: nn.Module | None = None) -> None:
         """One step of a network, or of a part of it alone, down a loss."""

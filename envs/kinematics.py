@@ -13,6 +13,8 @@ from envs.arm import Arm
 from envs.scene import Scene
 
 Array = NDArray[np.float64]
+# Of `displaced`: without it an arm that is stretched out would turn its joints without end.
+_DAMPING = 0.01
 
 
 class Chain:
@@ -51,6 +53,40 @@ class Chain:
         Raises:
             InvalidValueError: another number of joints.
         """
+        return self._walk(angles, {})
+
+    def jacobian(self, angles: Array) -> Array:
+        """How the tool moves, world frame, m/rad, and turns, rad/rad, with each joint. (..., dof) rad -> (..., 6, dof).
+
+            J_k = [a_k x (p - o_k), a_k]    for a hinge about the axis a_k through o_k, and the tool at p
+
+        Raises:
+            InvalidValueError: another number of joints.
+        """
+        hinges: dict[int, tuple[Array, Array]] = {}
+        tool, _ = self._walk(angles, hinges)
+        columns = (np.concatenate([np.cross(axis, tool - at), axis], axis=-1) for _, (axis, at) in sorted(hinges.items()))
+        return np.stack(list(columns), axis=-1)
+
+    def displaced(self, angles: Array, by: Array) -> Array:
+        """Angles (..., dof) rad at which the tool is elsewhere by (..., 3) m, world frame, and turned as before.
+
+            q + J^T (J J^T + d^2 I)^-1 [by, 0]
+
+        To first order: a few centimetres are met to millimetres (damped least squares, Wampler 1986,
+        doi:10.1109/TSMC.1986.289285).
+
+        Raises:
+            InvalidValueError: another number of joints.
+        """
+        jacobian = self.jacobian(angles)
+        wanted = np.concatenate([by, np.zeros_like(by)], axis=-1)[..., None]
+        across = jacobian.swapaxes(-1, -2)
+        moved: Array = across @ np.linalg.solve(jacobian @ across + _DAMPING**2 * np.eye(6), wanted)
+        return angles + moved[..., 0]
+
+    def _walk(self, angles: Array, hinges: dict[int, tuple[Array, Array]]) -> tuple[Array, Array]:
+        """Position and rotation of the tool; axis and anchor of every joint, world frame, are added to `hinges`."""
         if angles.shape[-1] != self.dof:
             raise InvalidValueError(f"this arm has {self.dof} joints, got angles {angles.shape}")
         shape = angles.shape[:-1]
@@ -61,6 +97,7 @@ class Chain:
             for axis, anchor, index, rest in joints:
                 if index is None:  # of a gripper: it stays at rest
                     continue
+                hinges[index] = rotation @ axis, position + rotation @ anchor
                 spun = rotation @ _about(axis, angles[..., index] - rest)
                 position = position + (rotation - spun) @ anchor
                 rotation = spun

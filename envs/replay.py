@@ -281,6 +281,10 @@ class BatchReplay(gym.vector.VectorEnv[Arrays, NDArray[Any], NDArray[Any]]):
         position, rotation = chain(self._robot).tool(joints)
         return position, rotation[..., :2].swapaxes(-1, -2).reshape(*position.shape[:-1], 6)
 
+    def displaced(self, joints: NDArray[np.float64], by: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Joint angles (..., dof), rad, at which the arm's tool is elsewhere by (..., 3) m and turned as before."""
+        return chain(self._robot).displaced(joints, by)
+
     @property
     def turns(self) -> NDArray[np.float64] | None:
         """What each discrete action turns, (K, 2) rad; None where actions are rates."""
