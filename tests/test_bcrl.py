@@ -277,6 +277,28 @@ def test_from_beside_the_path_what_is_wanted_leads_back_onto_it() -> None:
     assert torch.equal(found.seen[at].felt, true.felt)  # the rollout stays as it was
 
 
+def test_a_tool_that_strays_alone_stays_upright_and_is_led_back() -> None:
+    env = replay(pause=0)
+    agent = learner(env, stray_tool=0.03, eye_at=(0.13, 0.0, 0.22), seed=3)
+    found = agent.rollout()
+    at = torch.zeros(400, dtype=torch.long), torch.full((400,), 5)
+    seen, wanted = found.seen[at], found.wanted[at]
+    agent._lead_astray(seen, wanted)
+    now, was = (agent._joints(s, 7) for s in (seen, found.seen[at]))
+    (tool, axes), (before, upright) = env.pose(now), env.pose(was)
+    off = tool - before
+    strayed = (np.abs(off) > 1e-6).any(axis=1)
+    assert 160 < strayed.sum() < 240  # half of them
+    np.testing.assert_allclose(off[strayed, :2].std(axis=0), 0.03, rtol=0.2)
+    assert np.abs(off[:, 2]).max() < 0.01  # at the same height, to first order of up to three deviations
+    assert np.abs(axes - upright).max() < 0.1
+    np.testing.assert_allclose(seen.tool[:, :3].double().numpy(), tool - [0.13, 0.0, 0.22], atol=1e-5)
+    last, right = (now + agent.scales.joints(w[:, -1]).double().numpy() for w in (wanted, found.wanted[at]))
+    np.testing.assert_allclose(last, right - (now - was), atol=1e-5)
+    with pytest.raises(InvalidValueError, match=r"stray_tool and stray_turn must be >= 0, got 0.1, None, 0.0, -1 and None"):
+        learner(stray_tool=-1)
+
+
 def test_the_wrist_can_stray_farther_than_the_arm() -> None:
     agent = learner(replay(pause=0), stray=0.05, stray_turn=0.4, seed=3)
     seen = agent.rollout().seen[torch.zeros(400, dtype=torch.long), torch.full((400,), 5)]
