@@ -25,7 +25,6 @@ from typing import Any
 import numpy as np
 import torch
 from gymnasium.vector import VectorEnv
-from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional
 
@@ -36,14 +35,11 @@ from agents.experience import Rollout, Rows, advantages, before_restart
 from agents.memory import Lessons, Memory
 from agents.pair import CHOSEN, Pair
 from agents.parallel import Group
+from agents.stray import Stray
 from assets.errors import InvalidValueError, UnknownNameError
 from rewards.chunks import GRIP, RADIAN, grip_error, joint_reward, path_reward, pose_reward
 
 REWARDS = ("path", "se3", "joint", "env")
-# Rows within which an arm that strayed is to be back on its path: a third of a second.
-BACK = 10
-# Share of the strayed hand's lessons that feel the gripper as another lesson does.
-MISSED = 0.25
 # What each reward reads of the recordings, and what to do about a column that they lack.
 _READ = {"path": ("tool",), "se3": ("tool", "tool_axes"), "joint": (), "env": ()}
 _REMEDIES = {
@@ -99,17 +95,10 @@ class BCRLLearner(Pair):
             is for anyone. The world goes on whatever is looked at, so no turn gains or loses by it.
         augment: share of episodes whose pictures are changed.
         dropout: of what the arm feels, while the hand learns.
-        stray: deviation, rad, of each joint in half of the hand's lessons from where the arm was: what is felt is changed, and
-            what is wanted leads back onto the path within `BACK` rows. Demonstrations hardly ever stray, and a hand which
-            knows nothing else takes no notice of where it is beside the thing (noise as in DART, Laskey et al. 2017,
-            arXiv:1703.09327, but without filming it). A quarter of the lessons feel the gripper as another lesson does:
-            demonstrators never miss, and a hand that has closed upon nothing must not take that for a thing held.
-        stray_tool: deviation, m, of the tool along the table, to either side and on, in half of the hand's lessons, without
-            tilting it; independent of `stray`. Joints that stray each for itself tilt the tool, and tell by that alone that the
-            arm has strayed. One that stands as upright as ever, but beside its path, is to the hand on another demonstration's
-            path, and it stays there whatever it sees.
-        stray_turn: deviation of the last joint, rad; None takes `stray`. Along a demonstration a wrist is turned as it should
-            be: a hand that never feels it turned otherwise takes its turn for the one that is wanted, whatever it sees.
+        stray, stray_tool, stray_turn: deviations by which joints, rad, the tool, m, and the last joint, rad, are off their path
+            in the hand's lessons, see `agents.stray`; of the last joint None takes `stray`. Along a demonstration a wrist is
+            turned as it should be: a hand that never feels it turned otherwise takes its turn for the one that is wanted,
+            whatever it sees.
         half: the hand learns in bfloat16 where that is safe. The eye stays in float32: it acts step by step and learns from
             whole episodes, no kernel promises to round both alike, and in bfloat16 the first ratio of an update would show it.
         eye_from: steps before which the eye keeps to what it began with and only its critic learns: a hand that knows nothing
@@ -143,11 +132,8 @@ class BCRLLearner(Pair):
             raise InvalidValueError(f"reward={reward!r} is about the hand's predictions: it needs hand=true")
         if reward == "env" and grip:
             raise InvalidValueError(f"grip is about the hand's predictions: it needs another reward than 'env', got {grip}")
-        if min(radian, grip or 0, stray, stray_tool, stray_turn or 0) < 0:
-            raise InvalidValueError(
-                "radian, grip, stray, stray_tool and stray_turn must be >= 0, got "
-                f"{radian}, {grip}, {stray}, {stray_tool} and {stray_turn}"
-            )
+        if min(radian, grip or 0) < 0:
+            raise InvalidValueError(f"radian and grip must be >= 0, got {radian} and {grip}")
         own_epochs = epochs if hand_epochs is None else hand_epochs
         _at_least(hand_batch=(hand_batch, 1), epochs=(epochs, 1), hand_epochs=(own_epochs, 1), hand_memory=(hand_memory, 0))
         if not 0 <= greedy < 1:
@@ -179,9 +165,7 @@ class BCRLLearner(Pair):
         self._blind = blind
         self._imitate, self._greedy = imitate, round(greedy * env.num_envs)
         self._half, self._dropout, self._eye_from = half, dropout, eye_from
-        dof = len(self.scales.step)
-        last = stray if stray_turn is None else stray_turn
-        self._stray, self._stray_tool = torch.tensor([stray] * (dof - 1) + [last]), stray_tool
+        self._stray = Stray(self._inner, self.scales, "opening" in self._felt, stray, stray_tool, stray_turn)
         own = seed * 1000 + self._group.rank  # each process draws its own
         self._rng = torch.Generator().manual_seed(own)
         env.reset(seed=own)
@@ -375,7 +359,7 @@ class BCRLLearner(Pair):
         """One update of the hand."""
         self.hand.train()
         seen, wanted, valid = lessons.seen, lessons.wanted, lessons.valid
-        if self._stray.any() or self._stray_tool:
+        if self._stray:
             self._lead_astray(seen, wanted)
         if self._blind:
             seen.hide(torch.rand(len(wanted), generator=self._rng).to(self.device) < self._blind)
@@ -389,34 +373,7 @@ class BCRLLearner(Pair):
 
     def _lead_astray(self, seen: fort.Seen, wanted: torch.Tensor) -> None:
         """Lessons (B,) as if the arm stood beside its path, in place; what is wanted leads back onto it."""
-        dof = wanted.shape[-1] - 1
-        off = self._off(seen, dof)
-        seen.felt[:, :dof] += off / self.scales.std[:dof]
-        if "opening" in self._felt:
-            others = torch.randperm(len(wanted), generator=self._rng).to(self.device)
-            missed = torch.rand(len(wanted), generator=self._rng).to(self.device) < MISSED
-            seen.felt[:, dof] = torch.where(missed, seen.felt[others, dof], seen.felt[:, dof])
-        if self._eye_at is not None:
-            seen.tool[:] = self._tool(self._joints(seen, dof))
-        back = (torch.arange(wanted.shape[1], device=self.device) / BACK).clamp(max=1)
-        wanted[..., :dof] -= self.scales.unit(off)[:, None] * back[:, None]
-
-    def _off(self, seen: fort.Seen, dof: int) -> torch.Tensor:
-        """By how much joints stray, (B, dof) rad: each for itself in one half of the lessons, with the tool in one half."""
-        count = len(seen.felt)
-        off = self._stray * torch.randn(count, dof, generator=self._rng) * (torch.rand(count, 1, generator=self._rng) < 0.5)
-        if not self._stray_tool:
-            return off.to(self.device)
-        joints = self._joints(seen, dof)
-        by = np.zeros((count, 3))
-        by[:, :2] = self._stray_tool * torch.randn(count, 2, generator=self._rng)
-        by *= torch.rand(count, 1, generator=self._rng).numpy() < 0.5
-        return (off + torch.from_numpy(self._inner.displaced(joints, by) - joints).float()).to(self.device)
-
-    def _joints(self, seen: fort.Seen, dof: int) -> NDArray[np.float64]:
-        """Angles that the arm feels, (B, dof) rad."""
-        joints: torch.Tensor = seen.felt[:, :dof] * self.scales.std[:dof] + self.scales.mean[:dof]
-        return joints.double().cpu().numpy()
+        seen.tool[:] = self._tool(self._stray.lead(seen, wanted, self._rng))
 
     def _apply(self, name: str, loss: torch.Tensor, part: nn.Module | None = None) -> None:
         """One step of a network, or of a part of it alone, down a loss."""

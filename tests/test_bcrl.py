@@ -284,7 +284,7 @@ def test_a_tool_that_strays_alone_stays_upright_and_is_led_back() -> None:
     at = torch.zeros(400, dtype=torch.long), torch.full((400,), 5)
     seen, wanted = found.seen[at], found.wanted[at]
     agent._lead_astray(seen, wanted)
-    now, was = (agent._joints(s, 7) for s in (seen, found.seen[at]))
+    now, was = (agent._stray.joints(s) for s in (seen, found.seen[at]))
     (tool, axes), (before, upright) = env.pose(now), env.pose(was)
     off = tool - before
     strayed = (np.abs(off) > 1e-6).any(axis=1)
@@ -295,7 +295,7 @@ def test_a_tool_that_strays_alone_stays_upright_and_is_led_back() -> None:
     np.testing.assert_allclose(seen.tool[:, :3].double().numpy(), tool - [0.13, 0.0, 0.22], atol=1e-5)
     last, right = (now + agent.scales.joints(w[:, -1]).double().numpy() for w in (wanted, found.wanted[at]))
     np.testing.assert_allclose(last, right - (now - was), atol=1e-5)
-    with pytest.raises(InvalidValueError, match=r"stray_tool and stray_turn must be >= 0, got 0.1, None, 0.0, -1 and None"):
+    with pytest.raises(InvalidValueError, match=r"stray, stray_tool and stray_turn must be >= 0, got 0.0, -1 and None"):
         learner(stray_tool=-1)
 
 
@@ -592,8 +592,11 @@ def test_what_is_refused() -> None:
         learner(hand=False)
     with pytest.raises(InvalidValueError, match=r"another reward than 'env', got 0\.2"):
         learner(hand=False, reward="env", grip=0.2)
-    for setting in ({"grip": -0.1}, {"radian": -0.1}, {"stray": -0.1}, {"stray_turn": -0.1}):
-        with pytest.raises(InvalidValueError, match=r"radian, grip, stray and stray_turn must be >= 0, got .*-0\.1"):
+    for setting in ({"grip": -0.1}, {"radian": -0.1}):
+        with pytest.raises(InvalidValueError, match=r"radian and grip must be >= 0, got .*-0\.1"):
+            learner(**setting)
+    for setting in ({"stray": -0.1}, {"stray_tool": -0.1}, {"stray_turn": -0.1}):
+        with pytest.raises(InvalidValueError, match=r"stray, stray_tool and stray_turn must be >= 0, got .*-0\.1"):
             learner(**setting)
     with pytest.raises(InvalidValueError, match="averaged must be >= 1 prediction, got 0"):
         learner(averaged=0)
