@@ -6,7 +6,7 @@ Demonstrations hardly ever stray, and a hand that knows nothing else takes no no
 in DART, Laskey et al. 2017, arXiv:1703.09327, but without filming it). Joints that stray each for itself, e_q, tilt the tool,
 and tell by that alone that the arm has strayed. A tool that stands as upright as ever, but beside its path, is to a hand on
 another demonstration's path, and it stays there whatever it sees: of e_x and e_y, which do not tilt it, a hand that has only
-learned from e_q keeps two thirds (docs/eyerobot.md).
+learned from e_q keeps two thirds (docs/eyerobot.md). The gripper waits until the arm is back: it is told row 0's until row BACK.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ from assets.errors import InvalidValueError
 
 # Rows within which an arm that strayed is to be back on its path: a third of a second.
 BACK = 10
+# From how far off its path on the tool is astray, m: the gripper's own play is less.
+NEAR = 0.015
 # Share of the lessons that feel the gripper as another lesson does: demonstrators never miss, and a hand that has closed upon
 # nothing must not take that for a thing held.
 MISSED = 0.25
@@ -60,7 +62,8 @@ class Stray:
         Returns:
             Angles (B, dof), rad, at which the arm now stands.
         """
-        off, dof = self._off(seen, rng).to(wanted), self._dof
+        dof, before = self._dof, self.joints(seen)
+        off = self._off(before, rng).to(wanted)
         seen.felt[:, :dof] += off / self._scales.std[:dof]
         if self._opening:
             others = torch.randperm(len(wanted), generator=rng).to(wanted.device)
@@ -68,7 +71,11 @@ class Stray:
             seen.felt[:, dof] = torch.where(missed, seen.felt[others, dof], seen.felt[:, dof])
         back = (torch.arange(wanted.shape[1], device=wanted.device) / BACK).clamp(max=1)
         wanted[..., :dof] -= self._scales.unit(off)[:, None] * back[:, None]
-        return self.joints(seen)
+        after = self.joints(seen)
+        astray = np.linalg.norm(self._env.tool(after) - self._env.tool(before), axis=1) > NEAR
+        waits = torch.from_numpy(astray).to(wanted.device)[:, None] & (back < 1)
+        wanted[..., dof] = torch.where(waits, wanted[:, :1, dof], wanted[..., dof])
+        return after
 
     def joints(self, seen: Seen) -> NDArray[np.float64]:
         """Angles that the arm feels, (B, dof) rad."""
@@ -76,16 +83,16 @@ class Stray:
         felt: torch.Tensor = seen.felt[:, :dof] * scales.std[:dof] + scales.mean[:dof]
         return felt.double().cpu().numpy()
 
-    def _off(self, seen: Seen, rng: torch.Generator) -> torch.Tensor:
+    def _off(self, joints: NDArray[np.float64], rng: torch.Generator) -> torch.Tensor:
         """By how much each joint strays, (B, dof) rad."""
 
         def half() -> torch.Tensor:
             return torch.rand(count, 1, generator=rng) < 0.5
 
-        count = len(seen.felt)
+        count = len(joints)
         off = self._spread * torch.randn(count, self._dof, generator=rng) * half()
         if not self._tool:
             return off
-        by, joints = np.zeros((count, 3)), self.joints(seen)
+        by = np.zeros((count, 3))
         by[:, :2] = self._tool * torch.randn(count, 2, generator=rng) * half()
         return off + torch.from_numpy(self._env.displaced(joints, by) - joints).float()
