@@ -6,8 +6,8 @@ Demonstrations hardly ever stray, and a hand that knows nothing else takes no no
 in DART, Laskey et al. 2017, arXiv:1703.09327, but without filming it). Joints that stray each for itself, e_q, tilt the tool,
 and tell by that alone that the arm has strayed. A tool that stands as upright as ever, but beside its path, is to a hand on
 another demonstration's path, and it stays there whatever it sees: of e_x and e_y, which do not tilt it, a hand that has only
-learned from e_q keeps two thirds (docs/eyerobot.md). Until the arm is back, in row BACK, the gripper is told what it is in row
-0.
+learned from e_q keeps two thirds (docs/eyerobot.md). The gripper is told the same, astray or not: one that waits for the arm to
+be back waits for ever where the arm is never quite there.
 """
 
 from __future__ import annotations
@@ -24,8 +24,6 @@ from assets.errors import InvalidValueError
 
 # Rows within which an arm that strayed is to be back on its path: a third of a second.
 BACK = 10
-# From how far off its path on the tool is astray, m: the gripper's own play is less.
-NEAR = 0.015
 # Share of the lessons that feel the gripper as another lesson does: demonstrators never miss, and a hand that has closed upon
 # nothing must not take that for a thing held.
 MISSED = 0.25
@@ -63,8 +61,8 @@ class Stray:
         Returns:
             Angles (B, dof), rad, at which the arm now stands.
         """
-        dof, before = self._dof, self.joints(seen)
-        off = self._off(before, rng).to(wanted)
+        dof = self._dof
+        off = self._off(self.joints(seen), rng).to(wanted)
         seen.felt[:, :dof] += off / self._scales.std[:dof]
         if self._opening:
             others = torch.randperm(len(wanted), generator=rng).to(wanted.device)
@@ -72,11 +70,7 @@ class Stray:
             seen.felt[:, dof] = torch.where(missed, seen.felt[others, dof], seen.felt[:, dof])
         back = (torch.arange(wanted.shape[1], device=wanted.device) / BACK).clamp(max=1)
         wanted[..., :dof] -= self._scales.unit(off)[:, None] * back[:, None]
-        after = self.joints(seen)
-        astray = np.linalg.norm(self._env.tool(after) - self._env.tool(before), axis=1) > NEAR
-        waits = torch.from_numpy(astray).to(wanted.device)[:, None] & (back < 1)
-        wanted[..., dof] = torch.where(waits, wanted[:, :1, dof], wanted[..., dof])
-        return after
+        return self.joints(seen)
 
     def joints(self, seen: Seen) -> NDArray[np.float64]:
         """Angles that the arm feels, (B, dof) rad."""

@@ -299,22 +299,6 @@ def test_a_tool_that_strays_alone_stays_upright_and_is_led_back() -> None:
         learner(stray_tool=-1)
 
 
-def test_a_gripper_waits_until_an_arm_that_strayed_is_back() -> None:
-    env = replay(pause=0)
-    agent = learner(env, chunk=14, stray_tool=0.03, seed=3)
-    seen = agent.rollout().seen[torch.zeros(400, dtype=torch.long), torch.full((400,), 5)]
-    told = torch.ones(400, 14, 8)
-    told[::2, 3:, 7], told[1::2, 12:, 7] = -1, -1
-    before, wanted = agent._stray.joints(seen), told.clone()
-    agent._lead_astray(seen, wanted)
-    off = np.linalg.norm(env.tool(agent._stray.joints(seen)) - env.tool(before), axis=1)
-    assert (off < 1e-6).any()
-    astray = torch.from_numpy(off > 0.015)
-    assert (wanted[astray, :10, 7] == 1).all()
-    assert torch.equal(wanted[astray, 10:, 7], told[astray, 10:, 7])
-    assert torch.equal(wanted[~astray, :, 7], told[~astray, :, 7])
-
-
 def test_the_wrist_can_stray_farther_than_the_arm() -> None:
     agent = learner(replay(pause=0), stray=0.05, stray_turn=0.4, seed=3)
     seen = agent.rollout().seen[torch.zeros(400, dtype=torch.long), torch.full((400,), 5)]
