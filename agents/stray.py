@@ -30,7 +30,7 @@ MISSED = 0.25
 
 
 class Stray:
-    """Leads lessons astray; each kind of straying in one half of them, whichever.
+    """Leads half of the lessons astray, whichever; with `tool`, half of these in that way, the others in their joints.
 
     Args:
         env: of recordings, with the arm's `displaced`.
@@ -38,7 +38,7 @@ class Stray:
         opening: whether the gripper's opening is felt, after the joints.
         joints: deviation of each joint, rad.
         tool: deviation of the tool along the table, forwards and to either side, m.
-        turn: deviation of the last joint, rad; None takes `joints`.
+        turn: deviation of the last joint, rad, whichever way the arm strays; None takes `joints`.
 
     Raises:
         InvalidValueError: a deviation is negative.
@@ -80,14 +80,13 @@ class Stray:
 
     def _off(self, joints: NDArray[np.float64], rng: torch.Generator) -> torch.Tensor:
         """By how much each joint strays, (B, dof) rad."""
-
-        def half() -> torch.Tensor:
-            return torch.rand(count, 1, generator=rng) < 0.5
-
         count = len(joints)
-        off = self._spread * torch.randn(count, self._dof, generator=rng) * half()
+        strays = torch.rand(count, 1, generator=rng) < 0.5
+        off = self._spread * torch.randn(count, self._dof, generator=rng) * strays
         if not self._tool:
             return off
+        upright = torch.rand(count, 1, generator=rng) < 0.5
+        off[:, :-1] *= ~upright
         by = np.zeros((count, 3))
-        by[:, :2] = self._tool * torch.randn(count, 2, generator=rng) * half()
+        by[:, :2] = self._tool * torch.randn(count, 2, generator=rng) * (strays & upright)
         return off + torch.from_numpy(self._env.displaced(joints, by) - joints).float()
