@@ -6,8 +6,8 @@ Demonstrations hardly ever stray, and a hand that knows nothing else takes no no
 in DART, Laskey et al. 2017, arXiv:1703.09327, but without filming it). Joints that stray each for itself, e_q, tilt the tool,
 and tell by that alone that the arm has strayed. A tool that stands as upright as ever, but beside its path, is to a hand on
 another demonstration's path, and it stays there whatever it sees: of e_x and e_y, which do not tilt it, a hand that has only
-learned from e_q keeps two thirds (docs/eyerobot.md). The gripper is told the same, astray or not: one that waits for the arm to
-be back waits for ever where the arm is never quite there.
+learned from e_q keeps two thirds of what lies along its line of sight (docs/eyerobot.md). The gripper is told the same, astray
+or not: one that waits for the arm to be back waits for ever where the arm is never quite there.
 """
 
 from __future__ import annotations

@@ -51,8 +51,8 @@ def measure(name: str, run: Run) -> list[Row]:
     learner.load_policy(checkpoint.load_last(run.checkpoints)[1]["learner"])
     lessons = Lessons.of(learner.rollout())
     whole = lessons[lessons.valid.all(dim=1).nonzero()[:, 0]]
-    kept = torch.arange(len(whole)).split(_PART)
-    found = np.concatenate([kept_by(learner, whole[part].seen) for part in kept])
+    parts = torch.arange(len(whole)).split(_PART)
+    found = np.concatenate([kept_by(learner, whole[part].seen) for part in parts])
     out = []
     for metric, values in zip(("kept_along", "kept_across"), found.T, strict=True):
         out.append(Row(name, metric, float(values.mean()), *bootstrap(values.tolist()), len(values), (int(config.seed),)))

@@ -245,13 +245,13 @@ def damped(jacobian: NDArray[np.float64], wanted: NDArray[np.float64], damping: 
     """Joint motion by damped least squares, J^T (J J^T + damping^2 I)^-1 e (Nakamura and Hanafusa 1986).
 
     Args:
-        jacobian: (N, k, dof).
-        wanted: e, (N, k): metres, and radians where the jacobian has rotations.
+        jacobian: (..., k, dof).
+        wanted: e, (..., k): metres, and radians where the jacobian has rotations.
         damping: how strongly large joint motions near singular postures are avoided.
 
     Returns:
-        (N, dof), rad.
+        (..., dof), rad.
     """
-    transposed = jacobian.swapaxes(1, 2)
-    square = jacobian @ transposed + damping**2 * np.eye(jacobian.shape[1])
+    transposed = jacobian.swapaxes(-1, -2)
+    square = jacobian @ transposed + damping**2 * np.eye(jacobian.shape[-2])
     return (transposed @ np.linalg.solve(square, wanted[..., None]))[..., 0]

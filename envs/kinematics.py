@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from assets.errors import InvalidValueError
-from envs.arm import Arm
+from envs.arm import Arm, damped
 from envs.scene import Scene
 
 Array = NDArray[np.float64]
@@ -53,7 +53,7 @@ class Chain:
         Raises:
             InvalidValueError: another number of joints.
         """
-        return self._walk(angles, {})
+        return self._walk(angles)
 
     def jacobian(self, angles: Array) -> Array:
         """How the tool moves, world frame, m/rad, and turns, rad/rad, with each joint. (..., dof) rad -> (..., 6, dof).
@@ -71,22 +71,15 @@ class Chain:
     def displaced(self, angles: Array, by: Array) -> Array:
         """Angles (..., dof) rad at which the tool is elsewhere by (..., 3) m, world frame, and turned as before.
 
-            q + J^T (J J^T + d^2 I)^-1 [by, 0]
-
-        To first order: a few centimetres are met to millimetres (damped least squares, Wampler 1986,
-        doi:10.1109/TSMC.1986.289285).
+        To first order, see `envs.arm.damped`: a few centimetres are met to millimetres.
 
         Raises:
             InvalidValueError: another number of joints.
         """
-        jacobian = self.jacobian(angles)
-        wanted = np.concatenate([by, np.zeros_like(by)], axis=-1)[..., None]
-        across = jacobian.swapaxes(-1, -2)
-        moved: Array = across @ np.linalg.solve(jacobian @ across + _DAMPING**2 * np.eye(6), wanted)
-        return angles + moved[..., 0]
+        return angles + damped(self.jacobian(angles), np.concatenate([by, np.zeros_like(by)], axis=-1), _DAMPING)
 
-    def _walk(self, angles: Array, hinges: dict[int, tuple[Array, Array]]) -> tuple[Array, Array]:
-        """Position and rotation of the tool; axis and anchor of every joint, world frame, are added to `hinges`."""
+    def _walk(self, angles: Array, hinges: dict[int, tuple[Array, Array]] | None = None) -> tuple[Array, Array]:
+        """Position and rotation of the tool; axis and anchor of every joint, world frame, are added to `hinges`, if given."""
         if angles.shape[-1] != self.dof:
             raise InvalidValueError(f"this arm has {self.dof} joints, got angles {angles.shape}")
         shape = angles.shape[:-1]
@@ -97,7 +90,8 @@ class Chain:
             for axis, anchor, index, rest in joints:
                 if index is None:  # of a gripper: it stays at rest
                     continue
-                hinges[index] = rotation @ axis, position + rotation @ anchor
+                if hinges is not None:
+                    hinges[index] = rotation @ axis, position + rotation @ anchor
                 spun = rotation @ _about(axis, angles[..., index] - rest)
                 position = position + (rotation - spun) @ anchor
                 rotation = spun
