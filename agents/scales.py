@@ -62,6 +62,16 @@ class Scales(nn.Module):
         """What is felt, for the networks."""
         return (x - self.mean) / self.std
 
+    def angles(self, felt: torch.Tensor) -> torch.Tensor:
+        """Angles of the joints (..., dof), rad, out of what the networks feel (..., felt)."""
+        dof = len(self.step)
+        return felt[..., :dof] * self.std[:dof] + self.mean[:dof]
+
+    def turn(self, felt: torch.Tensor, off: torch.Tensor) -> None:
+        """Let the networks feel (..., felt), in place, joints that are turned farther by `off` (..., dof), rad."""
+        dof = len(self.step)
+        felt[..., :dof] += off / self.std[:dof]
+
     def unit(self, moved: torch.Tensor) -> torch.Tensor:
         """Moves of joints (..., dof), rad, for the hand."""
         return moved / self.step

@@ -62,21 +62,19 @@ class Stray:
             Angles (B, dof), rad, at which the arm now stands.
         """
         dof = self._dof
-        off = self._off(self.joints(seen), rng).to(wanted)
-        seen.felt[:, :dof] += off / self._scales.std[:dof]
+        off = self._off(self._joints(seen), rng).to(wanted)
+        self._scales.turn(seen.felt, off)
         if self._opening:
             others = torch.randperm(len(wanted), generator=rng).to(wanted.device)
             missed = (torch.rand(len(wanted), generator=rng) < MISSED).to(wanted.device)
             seen.felt[:, dof] = torch.where(missed, seen.felt[others, dof], seen.felt[:, dof])
         back = (torch.arange(wanted.shape[1], device=wanted.device) / BACK).clamp(max=1)
         wanted[..., :dof] -= self._scales.unit(off)[:, None] * back[:, None]
-        return self.joints(seen)
+        return self._joints(seen)
 
-    def joints(self, seen: Seen) -> NDArray[np.float64]:
-        """Angles that the arm feels, (B, dof) rad."""
-        scales, dof = self._scales, self._dof
-        felt: torch.Tensor = seen.felt[:, :dof] * scales.std[:dof] + scales.mean[:dof]
-        return felt.double().cpu().numpy()
+    def _joints(self, seen: Seen) -> NDArray[np.float64]:
+        out: NDArray[np.float64] = self._scales.angles(seen.felt).double().cpu().numpy()
+        return out
 
     def _off(self, joints: NDArray[np.float64], rng: torch.Generator) -> torch.Tensor:
         """By how much each joint strays, (B, dof) rad."""

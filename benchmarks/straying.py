@@ -20,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from hydra.utils import get_class
 from numpy.typing import NDArray
 
 from agents import checkpoint
@@ -43,11 +44,12 @@ _PART = 256
 def measure(name: str, run: Run) -> list[Row]:
     """What a run's hand keeps of a tool's displacement, along the line from the eye and across it."""
     config = run.config.copy()
+    if not issubclass(get_class(str(config.agent["_target_"])), BCRLLearner):
+        raise InvalidValueError(f"{run.folder} is no run of agent=bcrl")
     config.num_envs, config.agent.start = EYES, None
     config.agent.minibatches, config.agent.augment, config.agent.blind, config.agent.keep = 1, 0.0, 0.0, 0.0
     learner = make_learner(config, make_env(config, EYES, "same_step"))
-    if not isinstance(learner, BCRLLearner):
-        raise InvalidValueError(f"{run.folder} is no run of agent=bcrl")
+    assert isinstance(learner, BCRLLearner)
     learner.load_policy(checkpoint.load_last(run.checkpoints)[1]["learner"])
     lessons = Lessons.of(learner.rollout())
     whole = lessons[lessons.valid.all(dim=1).nonzero()[:, 0]]
@@ -63,7 +65,7 @@ def measure(name: str, run: Run) -> list[Row]:
 def kept_by(learner: BCRLLearner, seen: Seen) -> NDArray[np.float64]:
     """What is kept of a displacement in each of the lessons, along and across. (B, 2)."""
     inner = learner._inner
-    joints = learner._stray.joints(seen)
+    joints = learner.scales.angles(seen.felt).double().cpu().numpy()
     tool = inner.tool(joints)
     away = tool[:, :2] - (0 if learner._eye_at is None else learner._eye_at[:2])
     along = away / np.linalg.norm(away, axis=1, keepdims=True)
@@ -78,9 +80,8 @@ def kept_by(learner: BCRLLearner, seen: Seen) -> NDArray[np.float64]:
 
 def _end(learner: BCRLLearner, seen: Seen, joints: NDArray[np.float64]) -> NDArray[np.float64]:
     """Where the hand means to have the tool at last, (B, 3) m, if the arm stood at other angles (B, dof) rad."""
-    scales, dof = learner.scales, joints.shape[1]
-    there = seen[torch.arange(len(joints))]
-    there.felt[:, :dof] = (torch.from_numpy(joints).float() - scales.mean[:dof]) / scales.std[:dof]
+    scales, there = learner.scales, seen[torch.arange(len(joints))]
+    scales.turn(there.felt, torch.from_numpy(joints).float() - scales.angles(there.felt))
     there.tool[:] = learner._tool(joints)
     moved = scales.joints(learner.hand(there))[:, -1].double().numpy()
     found: NDArray[np.float64] = learner._inner.tool(joints + moved)

@@ -284,7 +284,7 @@ def test_a_tool_that_strays_alone_stays_upright_and_is_led_back() -> None:
     at = torch.zeros(400, dtype=torch.long), torch.full((400,), 5)
     seen, wanted = found.seen[at], found.wanted[at]
     agent._lead_astray(seen, wanted)
-    now, was = (agent._stray.joints(s) for s in (seen, found.seen[at]))
+    now, was = (agent.scales.angles(s.felt).double().numpy() for s in (seen, found.seen[at]))
     (tool, axes), (before, upright) = env.pose(now), env.pose(was)
     off = tool - before
     strayed = (np.abs(off) > 1e-6).any(axis=1)
@@ -309,9 +309,9 @@ def test_the_wrist_can_stray_farther_than_the_arm() -> None:
     np.testing.assert_allclose(off[:, :6].std(), 0.05, rtol=0.1)
     np.testing.assert_allclose(off[:, 6].std(), 0.4, rtol=0.2)
     both = learner(replay(pause=0), stray=0.05, stray_turn=0.4, stray_tool=0.03, seed=3)
-    before = both._stray.joints(seen)
+    before = both.scales.angles(seen.felt)
     both._lead_astray(seen, torch.zeros(400, 6, 8))
-    turned = np.abs(both._stray.joints(seen) - before)
+    turned = (both.scales.angles(seen.felt) - before).abs().numpy()
     assert 160 < (turned[:, 6] > 1e-6).sum() < 240  # half of them
     assert turned[:, 6][turned[:, 6] > 1e-6].mean() > 0.25  # whether it is the joints or the tool that strays
 

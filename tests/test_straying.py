@@ -29,7 +29,7 @@ class _Home(torch.nn.Module):
         self.agent, self.share = agent, share
 
     def forward(self, seen: Seen) -> torch.Tensor:
-        joints = torch.from_numpy(self.agent._stray.joints(seen)).float()
+        joints = self.agent.scales.angles(seen.felt)
         home = torch.tensor([0.0, -0.3, 0.0, -2.2, 0.0, 1.9, 0.8])
         moves = self.agent.scales.unit(self.share * (home - joints))
         return torch.cat([moves, torch.zeros(len(moves), 1)], dim=1)[:, None].expand(-1, self.agent._chunk, -1)
