@@ -28,13 +28,14 @@ from gymnasium.vector import VectorEnv
 from torch import nn
 from torch.nn import functional
 
-from agents import checkpoint, fort
+from agents import checkpoint
 from agents.augment import Jitter
 from agents.base import Observation
 from agents.experience import Rollout, Rows, advantages, before_restart
 from agents.memory import Lessons, Memory
 from agents.pair import CHOSEN, Pair
 from agents.parallel import Group
+from agents.seen import Seen
 from agents.stray import Stray
 from assets.errors import InvalidValueError, UnknownNameError
 from rewards.chunks import GRIP, RADIAN, grip_error, joint_reward, path_reward, pose_reward
@@ -240,7 +241,7 @@ class BCRLLearner(Pair):
         }
         return Rollout(last=self._look(seen, memory)[1], told=told, **found)
 
-    def _worth(self, seen: fort.Seen, obs: Observation, info: Mapping[str, Any]) -> torch.Tensor:
+    def _worth(self, seen: Seen, obs: Observation, info: Mapping[str, Any]) -> torch.Tensor:
         """What the eye is paid, (N,): what the hand's predictions are worth, or how much more than from seeing nothing.
 
         An eye that does not learn is paid by what they are worth, for the record.
@@ -249,7 +250,7 @@ class BCRLLearner(Pair):
         differs = self._blind and self._gaze == "learned"
         return worth - self._judge(seen.unseen(), obs, info) if differs else worth
 
-    def _judge(self, seen: fort.Seen, obs: Observation, info: Mapping[str, Any]) -> torch.Tensor:
+    def _judge(self, seen: Seen, obs: Observation, info: Mapping[str, Any]) -> torch.Tensor:
         """What the hand's predictions are worth, (N,)."""
         said, chunk = self.hand(seen), info["chunk"]
         joints, valid = self._planned(said, obs), chunk["valid"]
@@ -309,7 +310,7 @@ class BCRLLearner(Pair):
         return {name: float(np.mean(values)) for name, values in told.items()}
 
     @torch.no_grad()
-    def _turns_at_first(self, seen: fort.Seen) -> torch.Tensor | None:
+    def _turns_at_first(self, seen: Seen) -> torch.Tensor | None:
         """Log-probabilities of the start's turns, (B, T, turns); None where the eye need not keep to it."""
         if self._first is None:
             return None
@@ -371,7 +372,7 @@ class BCRLLearner(Pair):
         self._apply("hand", loss)
         return {"train/hand_loss": loss.item()}
 
-    def _lead_astray(self, seen: fort.Seen, wanted: torch.Tensor) -> None:
+    def _lead_astray(self, seen: Seen, wanted: torch.Tensor) -> None:
         """Lessons (B,) as if the arm stood beside its path, in place; what is wanted leads back onto it."""
         seen.tool[:] = self._tool(self._stray.lead(seen, wanted, self._rng))
 

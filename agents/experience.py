@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from agents import fort
 from agents.base import Observation
+from agents.seen import Seen
 
 
 @dataclass
@@ -28,7 +28,7 @@ class Rollout:
         first: (B, T, turns) log-probabilities of the eye that this one began with, where it keeps to it.
     """
 
-    seen: fort.Seen
+    seen: Seen
     turns: torch.Tensor
     logp: torch.Tensor
     values: torch.Tensor
@@ -67,8 +67,8 @@ class Rows:
         """(B, T, ...) each."""
         out = {}
         for name, values in self._lists.items():
-            if isinstance(values[0], fort.Seen):
-                out[name] = fort.Seen(*(torch.stack([getattr(v, k) for v in values], dim=1) for k in fort.Seen.__annotations__))
+            if isinstance(values[0], Seen):
+                out[name] = Seen(*(torch.stack([getattr(v, k) for v in values], dim=1) for k in Seen.__annotations__))
             else:
                 out[name] = torch.stack(values, dim=1)
         return out

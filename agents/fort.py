@@ -21,83 +21,22 @@ it in one go give the same numbers, and the first ratio of an update by proximal
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from typing import Any, cast
 
-import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
 
-from agents.sight import BEARING, COLOURS, REACH, ahead, bearings, reach
+from agents.patches import FrozenPatches, Patches, Size, centre
+from agents.seen import Seen
+from agents.sight import BEARING, REACH, ahead, bearings, reach
 from assets.errors import InvalidValueError
-from perception.frame import Fisheye
-from perception.sphere import pyramid_rays
 
-# Pixels of EyeRobot's sensor to one unit of place, and the base of the rotary embedding.
-UNIT, THETA = 14.0, 1000.0
-# Degrees from the middle to one unit of a patch's place.
-_WIDE = 30.0
+# Base of the rotary embedding.
+THETA = 1000.0
 # An eye that is told where colours lie has one more of them, before what the arm feels.
 EYE_TOKENS = "actor", "critic", "gaze", "target", "proprio"
-
-
-@dataclass(frozen=True)
-class Size:
-    """How large the network is.
-
-    Attributes:
-        width: of a token.
-        heads: of attention; width / heads must be a multiple of 8.
-        depth: blocks of each of both transformers.
-        patch: side of a patch, pixels.
-        window: steps that the eye remembers, the present one included.
-        mlp: width of a block's mlp, in widths of a token.
-        image_mlp: whether image tokens too pass through the blocks' mlps.
-    """
-
-    width: int = 64
-    heads: int = 4
-    depth: int = 2
-    patch: int = 5
-    window: int = 10
-    mlp: int = 2
-    image_mlp: bool = False
-
-    def __post_init__(self) -> None:
-        if self.width % (8 * self.heads):
-            raise InvalidValueError(f"width must be a multiple of 8 heads = {8 * self.heads}, got {self.width}")
-        if min(self.depth, self.patch, self.window, self.mlp) < 1:
-            raise InvalidValueError(f"depth, patch, window and mlp must be >= 1, got {asdict(self)}")
-
-
-# What EyeRobot trained, on patches of 16 of crops of 256 pixels; and what two cores can train.
-PUBLISHED = Size(width=384, heads=12, depth=3, patch=16, window=10, mlp=4, image_mlp=True)
-SMALL = Size()
-SIZES = {"small": SMALL, "published": PUBLISHED}
-
-
-def places(fovs: Sequence[float], side: int, projection: str = "pinhole") -> torch.Tensor:
-    """Row and column of every patch's centre in the eye's plane, in units of 14 pixels of EyeRobot's sensor. (L side^2, 2).
-
-    The plane is the fisheye's, in which one direction has one place, whichever level shows it.
-
-    Args:
-        fovs: degrees across each level.
-        side: patches to a side.
-        projection: of the levels: "pinhole" or "fisheye".
-    """
-    camera = Fisheye()
-    if projection == "pinhole":
-        found = camera.project(pyramid_rays(tuple(fovs), side, projection))
-        return torch.from_numpy(found[..., ::-1].reshape(-1, 2) / UNIT).float()
-    out = []
-    for fov in fovs:
-        crop = camera.crop_for(fov)
-        centre = ((torch.arange(side) + 0.5) / side - 0.5) * crop
-        row, column = torch.meshgrid(centre, centre, indexing="ij")
-        out.append(torch.stack([row + camera.cy, column + camera.cx], dim=-1).reshape(-1, 2))
-    return torch.cat(out) / UNIT
 
 
 def rotary(place: torch.Tensor, head: int) -> torch.Tensor:
@@ -117,95 +56,6 @@ def rotate(x: torch.Tensor, phases: torch.Tensor) -> torch.Tensor:
     """Turn pairs of dimensions. (..., heads, head), (..., head / 2)."""
     pairs = torch.view_as_complex(x.float().unflatten(-1, (-1, 2)))
     return torch.view_as_real(pairs * phases[..., None, :]).flatten(-2).to(x.dtype)
-
-
-class Patches(nn.Module):
-    """Patch tokens of its own, trained with the rest: pixels, and how close they are to either colour that the instruction
-    names, scaled and shifted by the instruction as a whole (FiLM, Perez et al. 2018, arXiv:1709.07871), then where the patch
-    is, in its level and in the eye's plane.
-
-    Args:
-        fovs: degrees across each level.
-        resolution: pixels a side of a level.
-        words: length of the instruction's embedding, with its two colours where `perception.text` has them.
-        size: of the network.
-        projection: of the levels.
-    """
-
-    def __init__(self, fovs: Sequence[float], resolution: int, words: int, size: Size, projection: str = "pinhole") -> None:
-        super().__init__()
-        if resolution % size.patch:
-            raise InvalidValueError(f"a level of {resolution} pixels cannot be cut into patches of {size.patch}")
-        side, self.patch, self.levels = resolution // size.patch, size.patch, len(fovs)
-        pixels, hidden = size.patch**2, size.width
-        self.of_pixels = nn.Linear((3 + len(COLOURS)) * pixels, hidden)  # colours, then closeness
-        self.of_words = nn.Linear(words, 2 * hidden)
-        nn.init.zeros_(self.of_words.weight)
-        nn.init.zeros_(self.of_words.bias)
-        self.mix = nn.Sequential(nn.GELU(), nn.Linear(hidden, hidden), nn.GELU(), nn.Linear(hidden, hidden))
-        self.level = nn.Parameter(torch.zeros(len(fovs), 1, hidden))
-        self.of_place = nn.Linear(4, hidden)
-        self.places: torch.Tensor
-        self.register_buffer("places", places(fovs, side, projection), persistent=False)
-        grid = ((torch.arange(side) + 0.5) / side * 2 - 1).expand(side, side)
-        within = torch.stack([grid.T, grid], dim=-1).reshape(-1, 2)
-        plane = (self.places.unflatten(0, (len(fovs), -1)) - _centre()) * (UNIT / float(Fisheye().radius(np.radians(_WIDE))))
-        self.grid: torch.Tensor
-        self.register_buffer("grid", torch.cat([within.expand_as(plane), plane], dim=-1), persistent=False)
-
-    def forward(self, seen: Seen) -> torch.Tensor:
-        """Tokens of what is seen, (B,): (B, L P, width)."""
-        tokens = self._of_bytes(torch.cat([self._cut(seen.images), self._cut(seen.close)], dim=-1))
-        scale, shift = self.of_words(seen.words)[:, None].chunk(2, dim=-1)
-        where = (self.level + self.of_place(self.grid)).flatten(0, 1)
-        return self.mix(tokens * (1 + scale) + shift) + where
-
-    def _of_bytes(self, cut: torch.Tensor) -> torch.Tensor:
-        """`of_pixels` of colours in [-1, 1] and closeness in [0, 1]; its weights are scaled, for they are fewer than pixels."""
-        weight, bias, colours = self.of_pixels.weight, self.of_pixels.bias, 3 * self.patch**2
-        scaled = torch.cat([weight[:, :colours] * (2 / 255), weight[:, colours:] / 255], dim=1)
-        return functional.linear(cut.to(weight), scaled, bias - weight[:, :colours].sum(dim=1))
-
-    def _cut(self, images: torch.Tensor) -> torch.Tensor:
-        """Patches of (B, L, R, R, C) bytes. (B, L P, patch^2 C)."""
-        batch, levels, side, _, channels = images.shape
-        count, patch = side // self.patch, self.patch
-        cut = images.reshape(batch, levels, count, patch, count, patch, channels).permute(0, 1, 2, 4, 3, 5, 6)
-        return cut.reshape(batch, levels * count**2, patch**2 * channels)
-
-
-class FrozenPatches(nn.Module):
-    """Patch tokens of a frozen vision transformer of Hugging Face, such as DINOv2 or DINOv3, through a trained linear layer.
-
-    Args:
-        fovs, resolution, size, projection: as for `Patches`; its patches have the transformer's own size.
-        source: folder or name of the weights.
-    """
-
-    def __init__(self, fovs: Sequence[float], resolution: int, size: Size, source: str, projection: str = "pinhole") -> None:
-        super().__init__()
-        from perception.vlm.hf import Source
-
-        loaded = Source(source).load("AutoModel")
-        tower = getattr(loaded, "vision_model", loaded)
-        self._frozen = [tower]  # in a list: it is no part of what is trained or stored
-        config = tower.config
-        side = resolution // int(config.patch_size)
-        if side < 1:
-            raise InvalidValueError(f"{source!r} has patches of {config.patch_size} pixels, a level has {resolution}")
-        self.out = nn.Linear(int(config.hidden_size), size.width)
-        self.places: torch.Tensor
-        self.register_buffer("places", places(fovs, side, projection), persistent=False)
-        self._count, self.levels = side**2, len(fovs)
-
-    def forward(self, seen: Seen) -> torch.Tensor:
-        """Tokens of what is seen, (B,), whatever the instruction: (B, L P, width)."""
-        images = seen.images
-        mean, std = (torch.tensor(v, device=images.device) for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
-        pixels = ((images.flatten(0, 1).float() / 255 - mean) / std).movedim(-1, 1)
-        with torch.no_grad():
-            hidden = self._frozen[0].to(images.device)(pixels).last_hidden_state[:, -self._count :]
-        return self.out(hidden).unflatten(0, images.shape[:2]).flatten(1, 2)
 
 
 class Block(nn.Module):
@@ -301,51 +151,6 @@ class Tokens(nn.Module):
         return [self.gaze(ahead(gaze)), self.target(words), self.proprio(felt)]
 
 
-@dataclass
-class Seen:
-    """Observations as the network takes them: leading axes (B,) or (B, T) alike on all of them.
-
-    Attributes:
-        images: (..., L, R, R, 3) bytes.
-        gaze: (..., 2) rad.
-        felt: (..., F) what the arm feels, normalised.
-        words: (..., W) embedding of the instruction.
-        tool: (..., 5) from the eye to the tool, m, along the arm's axes, and the tool's x axis, `sight.doubled`; only a hand
-            that knows the eye's place reads them.
-        points: (..., L, 2, 3) where what the instruction names lies in each level, `sight.points`; only some read it.
-        shapes: (..., L, 2, 7) what it looks like there, `sight.shapes`; only a hand that is told of it reads it.
-        close: (..., L, R, R, 2) bytes: how close pixels are to the colours that the instruction names, `sight.closeness`.
-    """
-
-    images: torch.Tensor
-    gaze: torch.Tensor
-    felt: torch.Tensor
-    words: torch.Tensor
-    tool: torch.Tensor
-    points: torch.Tensor
-    shapes: torch.Tensor
-    close: torch.Tensor
-
-    def flat(self) -> Seen:
-        """With (B, T) made one axis."""
-        return Seen(*(getattr(self, name).flatten(0, 1) for name in Seen.__annotations__))
-
-    def unseen(self) -> Seen:
-        """The same with closed eyes: grey pictures, and a gaze straight ahead."""
-        nothing = {name: torch.zeros_like(getattr(self, name)) for name in ("gaze", "points", "shapes", "close")}
-        return replace(self, images=torch.full_like(self.images, 128), **nothing)
-
-    def hide(self, chosen: torch.Tensor) -> None:
-        """Close the eyes in some of them, in place: of a mask over the leading axes."""
-        dark = self[chosen].unseen()
-        for name in Seen.__annotations__:
-            getattr(self, name)[chosen] = getattr(dark, name)
-
-    def __getitem__(self, index: Any) -> Seen:
-        """Some of them."""
-        return Seen(*(getattr(self, name)[index] for name in Seen.__annotations__))
-
-
 class EyeNet(nn.Module):
     """The eye: logits of its turns and the value of what it sees.
 
@@ -380,7 +185,7 @@ class EyeNet(nn.Module):
     def _phases(self, time: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Phases of the tokens that attend and of the image tokens at steps (B,)."""
         head = self.size.width // self.size.heads
-        middle = _centre().to(time.device).expand(len(time), self._count, 2)
+        middle = centre().to(time.device).expand(len(time), self._count, 2)
         place = self.encoder.places.expand(len(time), -1, 2)  # type: ignore[operator,union-attr]
         when = time[:, None, None].float()
         return tuple(  # type: ignore[return-value]
@@ -477,7 +282,7 @@ class HandNet(nn.Module):
         images = self.encoder(seen)
         head = self.size.width // self.size.heads
         time = torch.cat([torch.zeros(known), torch.arange(self.chunk)]).to(x.device)
-        middle = _centre().to(x.device).expand(len(time), 2)
+        middle = centre().to(x.device).expand(len(time), 2)
         phases = rotary(torch.cat([time[:, None], middle], dim=1), head)[None]
         place: torch.Tensor = self.encoder.places  # type: ignore[assignment]
         image_phases = rotary(torch.cat([torch.zeros_like(place[:, :1]), place], dim=1), head)[None]
@@ -487,12 +292,6 @@ class HandNet(nn.Module):
             x = block(x, phases, torch.cat([k, ik], dim=1), torch.cat([v, iv], dim=1), None)
             images = block.remember(images)
         return self.out(x[:, known:])
-
-
-def _centre() -> torch.Tensor:
-    """Place of the line of sight, (2,)."""
-    camera = Fisheye()
-    return torch.tensor([camera.cy, camera.cx]) / UNIT
 
 
 def _head(width: int, out: int, gain: float) -> nn.Sequential:

@@ -15,7 +15,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from agents.fort import Seen, Size
+from agents.patches import Size
+from agents.seen import Seen
 from agents.sight import BESIDE, RAISED, REACH, SHAPE, TURN, ahead, beside, directions, raised, reach, turns
 
 # Numbers that are kept of the instruction.

@@ -13,8 +13,9 @@ from typing import Any
 
 import torch
 
-from agents import checkpoint, fort
+from agents import checkpoint
 from agents.experience import Rollout
+from agents.seen import Seen
 
 TOLD = "wanted", "valid"
 
@@ -29,7 +30,7 @@ class Lessons:
         valid: (M, chunk) which of it exists and is learned.
     """
 
-    seen: fort.Seen
+    seen: Seen
     wanted: torch.Tensor
     valid: torch.Tensor
 
@@ -49,8 +50,8 @@ class Lessons:
 
     def beside(self, others: Lessons) -> Lessons:
         """Both together."""
-        seen = (torch.cat([getattr(self.seen, k), getattr(others.seen, k)]) for k in fort.Seen.__annotations__)
-        return Lessons(fort.Seen(*seen), *(torch.cat([getattr(self, k), getattr(others, k)]) for k in TOLD))
+        seen = (torch.cat([getattr(self.seen, k), getattr(others.seen, k)]) for k in Seen.__annotations__)
+        return Lessons(Seen(*seen), *(torch.cat([getattr(self, k), getattr(others, k)]) for k in TOLD))
 
 
 class Memory:
@@ -79,7 +80,7 @@ class Memory:
             return {}
         past = self._past
         return {
-            "seen": {k: getattr(past.seen, k) for k in fort.Seen.__annotations__},
+            "seen": {k: getattr(past.seen, k) for k in Seen.__annotations__},
             **{k: getattr(past, k) for k in TOLD},
         }
 
@@ -88,5 +89,5 @@ class Memory:
         self._past = None
         if saved:
             found = checkpoint.to_tensors(saved)
-            seen = fort.Seen(**{k: v.to(device) for k, v in found["seen"].items()})
+            seen = Seen(**{k: v.to(device) for k, v in found["seen"].items()})
             self._past = Lessons(seen, *(found[k].to(device) for k in TOLD))

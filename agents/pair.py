@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
-from agents import checkpoint, fort, shipped, sight
+from agents import checkpoint, fort, patches, shipped, sight
 from agents.augment import Change
 from agents.base import Observation
 from agents.chunk import ChunkBuffer
@@ -29,6 +29,7 @@ from agents.extractor import image_keys
 from agents.glance import Glance
 from agents.inhibition import Inhibition
 from agents.scales import Scales
+from agents.seen import Seen
 from assets.errors import InvalidValueError, UnknownNameError
 from perception.recording import PER_STEP
 from perception.sphere import pyramid_rays
@@ -52,7 +53,7 @@ class Pair:
         seed: of the initial weights, and of the turns that are drawn.
         device: "auto", "cpu", "cuda".
         threads: torch threads on the CPU; 0 leaves torch's choice.
-        size: name of `fort.SIZES`, or a mapping of `fort.Size`'s fields.
+        size: name of `patches.SIZES`, or a mapping of `patches.Size`'s fields.
         encoder: "patches", or folder or name of a frozen vision transformer.
         gaze: who turns the eye: "learned"; "frozen", the eye as it is at the start; "once", the same, but after `wait` steps it
             rests where it is; "random" (any turn, at every step), "fixed" (straight ahead, 15 degrees down), "oracle" (to the
@@ -107,12 +108,12 @@ class Pair:
         self._eye_at = None if eye_at is None else np.asarray(eye_at, np.float64)
         if self._eye_at is not None and (self._eye_at.shape != (3,) or not self._eye_at[2] > 0):
             raise InvalidValueError(f"eye_at must be three numbers, m, the last above the table, got {eye_at}")
-        self._make(env, fort.SIZES[size] if isinstance(size, str) else fort.Size(**size), encoder, hand_net, seed)
+        self._make(env, patches.SIZES[size] if isinstance(size, str) else patches.Size(**size), encoder, hand_net, seed)
         self._rng = torch.Generator().manual_seed(seed)
         self._acting: _Acting | None = None
         self._task: VectorEnv[Any, Any, Any] | None = None
 
-    def _make(self, env: VectorEnv[Any, Any, Any], size: fort.Size, encoder: str, hand_net: str, seed: int) -> None:
+    def _make(self, env: VectorEnv[Any, Any, Any], size: patches.Size, encoder: str, hand_net: str, seed: int) -> None:
         """The networks, and the scales of what the arm feels and of its moves."""
         space = env.single_observation_space
         assert isinstance(space, spaces.Dict)
@@ -135,7 +136,7 @@ class Pair:
 
     # -- what is seen, and what is made of it --------------------------------------------------------------------------
 
-    def _look(self, seen: fort.Seen, memory: fort.Memory) -> tuple[torch.Tensor, torch.Tensor]:
+    def _look(self, seen: Seen, memory: fort.Memory) -> tuple[torch.Tensor, torch.Tensor]:
         """Logits of the eye's turns and values, one step on; zeros where the eye has no say."""
         if self._gaze in CHOSEN:
             logits, values = self.eye.step(seen, memory)
@@ -146,7 +147,7 @@ class Pair:
         memory.steps += 1
         return seen.gaze.new_zeros(len(seen.gaze), len(self._turns)), seen.gaze.new_zeros(len(seen.gaze))
 
-    def see(self, obs: Observation, change: Change | None = None) -> fort.Seen:
+    def see(self, obs: Observation, change: Change | None = None) -> Seen:
         """Observations of N simulations for the networks, with changed pictures."""
         images = torch.from_numpy(np.stack([obs[k] for k in self._levels], axis=1)).to(self.device)
         images = images if change is None else change(images)
@@ -159,10 +160,10 @@ class Pair:
         points = sight.points(weights, self._rays) if self._told or reaches else self._nothing(len(gaze), 3)
         shapes = sight.shapes(weights, self._rays) if self._shapes else self._nothing(len(gaze), 7)
         tool = self._tool(obs["joints"])
-        return fort.Seen(images, gaze, felt_units, words, tool, points, shapes, (255 * weights).round().byte())
+        return Seen(images, gaze, felt_units, words, tool, points, shapes, (255 * weights).round().byte())
 
     def _tool(self, joints: NDArray[Any]) -> torch.Tensor:
-        """`fort.Seen.tool` (N, 5) for joint angles (N, dof) rad; zeros where nobody reads it."""
+        """`Seen.tool` (N, 5) for joint angles (N, dof) rad; zeros where nobody reads it."""
         out = np.zeros((len(joints), sight.TOOL), np.float32)
         if self._eye_at is not None:
             at, axes = self._inner.pose(np.asarray(joints, np.float64))
@@ -178,7 +179,7 @@ class Pair:
     def _inhibition(self, count: int) -> Inhibition:
         return Inhibition(self._turns, self._limits, self._inhibit, count)
 
-    def _choose(self, logits: torch.Tensor, seen: fort.Seen, greedy: Inhibition | None = None) -> torch.Tensor:
+    def _choose(self, logits: torch.Tensor, seen: Seen, greedy: Inhibition | None = None) -> torch.Tensor:
         """The eye's turns, (N,); drawn where it chooses and is not greedy."""
         if self._gaze == "oracle":
             return torch.from_numpy(np.asarray(self._inner.oracle())).to(self.device)

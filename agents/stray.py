@@ -18,8 +18,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from agents.fort import Seen
 from agents.scales import Scales
+from agents.seen import Seen
 from assets.errors import InvalidValueError
 
 # Rows within which an arm that strayed is to be back on its path: a third of a second.

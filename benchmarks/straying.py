@@ -25,10 +25,10 @@ from numpy.typing import NDArray
 
 from agents import checkpoint
 from agents.bcrl import BCRLLearner
-from agents.fort import Seen
 from agents.make import make_env, make_learner
 from agents.memory import Lessons
 from agents.run import Run
+from agents.seen import Seen
 from agents.show import say, table
 from agents.statistics import bootstrap
 from assets.errors import InvalidValueError

@@ -9,18 +9,19 @@ import pytest
 import torch
 from gymnasium import spaces
 
-from agents import fort
+from agents import fort, patches
 from agents.glance import Glance
+from agents.seen import Seen
 from assets.errors import InvalidValueError
 from perception.frame import Fisheye
 from perception.sphere import pyramid_rays
 
 FOVS, SIDE, FELT, WORDS, TURNS, CHUNK = (17.3, 62.3, 116.1), 10, 8, 64, 25, 30
-TINY = fort.Size(width=32, heads=2, depth=2, patch=5, window=4)
+TINY = patches.Size(width=32, heads=2, depth=2, patch=5, window=4)
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-def nets(size: fort.Size = TINY, seed: int = 0, told: bool = False) -> tuple[fort.EyeNet, fort.HandNet]:
+def nets(size: patches.Size = TINY, seed: int = 0, told: bool = False) -> tuple[fort.EyeNet, fort.HandNet]:
     space = {"eye_0": spaces.Box(0, 255, (SIDE, SIDE, 3), np.uint8), "target": spaces.Box(-1, 1, (WORDS,))}
     eye, hand = fort.make(space, FELT, TURNS, CHUNK, 8, size, FOVS, seed=seed, told=told)
     assert isinstance(hand, fort.HandNet)
@@ -32,32 +33,32 @@ def nets(size: fort.Size = TINY, seed: int = 0, told: bool = False) -> tuple[for
     return eye.eval(), hand.eval()
 
 
-def seen(batch: int, length: int, seed: int = 1) -> fort.Seen:
+def seen(batch: int, length: int, seed: int = 1) -> Seen:
     rng = torch.Generator().manual_seed(seed)
     images = torch.randint(0, 256, (batch, length, len(FOVS), SIDE, SIDE, 3), dtype=torch.uint8, generator=rng)
     numbers = [torch.randn(batch, length, n, generator=rng) for n in (2, FELT, WORDS, 5)]
     points, shapes = (torch.randn(batch, length, len(FOVS), 2, n, generator=rng) for n in (3, 7))
     close = torch.randint(0, 256, (batch, length, len(FOVS), SIDE, SIDE, 2), dtype=torch.uint8, generator=rng)
-    return fort.Seen(images, *numbers, points, shapes, close)
+    return Seen(images, *numbers, points, shapes, close)
 
 
-def blank(images: torch.Tensor) -> fort.Seen:
+def blank(images: torch.Tensor) -> Seen:
     """Pictures (B, L, R, R, 3), and zeros for the rest."""
     batch, levels = images.shape[:2]
     numbers = [torch.zeros(batch, n) for n in (2, FELT, WORDS, 5)]
-    return fort.Seen(images, *numbers, *(torch.zeros(batch, levels, 2, n) for n in (3, 7)), images[..., :2])
+    return Seen(images, *numbers, *(torch.zeros(batch, levels, 2, n) for n in (3, 7)), images[..., :2])
 
 
-def changed(one: fort.Seen, what: str, step: int) -> fort.Seen:
+def changed(one: Seen, what: str, step: int) -> Seen:
     value = getattr(one, what).clone()
     value[:, step] = 255 - value[:, step] if value.dtype == torch.uint8 else value[:, step] + 1
-    return fort.Seen(**{k: value if k == what else getattr(one, k) for k in fort.Seen.__annotations__})
+    return Seen(**{k: value if k == what else getattr(one, k) for k in Seen.__annotations__})
 
 
 @pytest.mark.parametrize("told", [False, True])
-@pytest.mark.parametrize("size", [TINY, fort.Size(width=32, heads=2, depth=3, patch=5, window=4, image_mlp=True)])
+@pytest.mark.parametrize("size", [TINY, patches.Size(width=32, heads=2, depth=3, patch=5, window=4, image_mlp=True)])
 @torch.no_grad()
-def test_stepping_and_passing_through_agree(size: fort.Size, told: bool) -> None:
+def test_stepping_and_passing_through_agree(size: patches.Size, told: bool) -> None:
     eye, _ = nets(size, told=told)
     whole, began = seen(3, 15), torch.zeros(3, 15, dtype=torch.bool)
     began[:, 0] = True
@@ -81,7 +82,7 @@ def test_stepping_and_passing_through_agree(size: fort.Size, told: bool) -> None
 )  # fmt: skip
 @torch.no_grad()
 def test_what_the_eye_sees_and_remembers_with_one_block(what: str, ago: int, seen_later: bool) -> None:
-    eye, _ = nets(fort.Size(width=32, heads=2, depth=1, patch=5, window=4))
+    eye, _ = nets(patches.Size(width=32, heads=2, depth=1, patch=5, window=4))
     whole = seen(1, 12)
     logits, other = eye(whole)[0], eye(changed(whole, what, 11 - ago))[0]
     assert (not torch.allclose(logits[:, 11], other[:, 11], atol=1e-6)) is seen_later
@@ -91,7 +92,7 @@ def test_what_the_eye_sees_and_remembers_with_one_block(what: str, ago: int, see
 @pytest.mark.parametrize(("told", "ago", "seen_later"), [(False, 0, False), (True, 0, True), (True, 3, True), (True, 4, False)])
 @torch.no_grad()
 def test_an_eye_that_is_told_where_colours_lie_remembers_it(told: bool, ago: int, seen_later: bool) -> None:
-    eye, _ = nets(fort.Size(width=32, heads=2, depth=1, patch=5, window=4), told=told)
+    eye, _ = nets(patches.Size(width=32, heads=2, depth=1, patch=5, window=4), told=told)
     whole = seen(1, 12)
     logits, other = eye(whole)[0], eye(changed(whole, "points", 11 - ago))[0]
     assert (not torch.allclose(logits[:, 11], other[:, 11], atol=1e-6)) is seen_later
@@ -100,7 +101,7 @@ def test_an_eye_that_is_told_where_colours_lie_remembers_it(told: bool, ago: int
 @pytest.mark.parametrize("what", ["images", "close", "felt"])
 @torch.no_grad()
 def test_past_pictures_and_feelings_are_reached_only_through_other_tokens(what: str) -> None:
-    eye, _ = nets(fort.Size(width=32, heads=2, depth=1, patch=5, window=4))
+    eye, _ = nets(patches.Size(width=32, heads=2, depth=1, patch=5, window=4))
     whole = seen(1, 12)
     later = eye(changed(whole, what, 9))[0]
     torch.testing.assert_close(eye(whole)[0][:, 10:], later[:, 10:])  # one block: no token has carried it on
@@ -110,10 +111,10 @@ def test_past_pictures_and_feelings_are_reached_only_through_other_tokens(what: 
 
 @torch.no_grad()
 def test_the_order_of_frames_beyond_the_window_does_not_matter() -> None:
-    eye, _ = nets(fort.Size(width=32, heads=2, depth=1, patch=5, window=4))
+    eye, _ = nets(patches.Size(width=32, heads=2, depth=1, patch=5, window=4))
     whole = seen(1, 12)
     order = torch.tensor([5, 3, 0, 6, 1, 2, 4, 7, 8, 9, 10, 11])
-    shuffled = fort.Seen(*(getattr(whole, k)[:, order] for k in fort.Seen.__annotations__))
+    shuffled = Seen(*(getattr(whole, k)[:, order] for k in Seen.__annotations__))
     torch.testing.assert_close(eye(whole)[0][:, 11], eye(shuffled)[0][:, 11])
 
 
@@ -129,7 +130,7 @@ def test_the_hand_sees_the_present_alone_and_everything_of_it() -> None:
 
 @torch.no_grad()
 def test_slot_k_is_read_from_joint_token_k() -> None:
-    _, hand = nets(fort.Size(width=32, heads=2, depth=1, patch=5))
+    _, hand = nets(patches.Size(width=32, heads=2, depth=1, patch=5))
     for block in hand.blocks:  # without attention a token only knows itself
         block.out.weight.zero_()  # type: ignore[union-attr,operator]
         block.out.bias.zero_()  # type: ignore[union-attr,operator]
@@ -147,10 +148,10 @@ def test_slot_k_is_read_from_joint_token_k() -> None:
 
 
 def test_places_of_a_fisheye_overlay() -> None:
-    found = fort.places(FOVS, 2, "fisheye").reshape(3, 4, 2)
-    np.testing.assert_allclose(found.mean(dim=1), fort._centre().expand(3, 2), atol=1e-4)
+    found = patches.places(FOVS, 2, "fisheye").reshape(3, 4, 2)
+    np.testing.assert_allclose(found.mean(dim=1), patches.centre().expand(3, 2), atol=1e-4)
     crops = np.array([Fisheye().crop_for(fov) for fov in FOVS])
-    np.testing.assert_allclose(found[:, 3, 0] - found[:, 0, 0], crops / 2 / fort.UNIT, rtol=1e-5)
+    np.testing.assert_allclose(found[:, 3, 0] - found[:, 0, 0], crops / 2 / patches.UNIT, rtol=1e-5)
 
 
 @pytest.mark.parametrize("projection", ["pinhole", "fisheye"])
@@ -161,7 +162,7 @@ def test_one_direction_has_one_place_in_every_level(projection: str) -> None:
     for fov in (62.3, 116.1):
         rays = pyramid_rays((fov,), side, projection)[0].reshape(-1, 3)
         away = np.degrees(np.arccos(rays[:, 2] / np.linalg.norm(rays, axis=1)))
-        at = (fort.places((fov,), side, projection) - fort._centre()).norm(dim=1).numpy() * fort.UNIT
+        at = (patches.places((fov,), side, projection) - patches.centre()).norm(dim=1).numpy() * patches.UNIT
         here = np.nan_to_num(abs(away - 20), nan=90) < 0.5
         np.testing.assert_allclose(at[here], camera.radius(np.radians(away[here])), rtol=0.02)
         near.append(at[here].mean())
@@ -183,16 +184,16 @@ def test_rotary_embeddings_know_differences_alone() -> None:
 
 
 def test_published_size() -> None:
-    size = fort.PUBLISHED
+    size = patches.PUBLISHED
     assert (size.width, size.heads, size.depth, size.window) == (384, 12, 3, 10)
-    assert len(fort.places(FOVS, 256 // size.patch)) == 768  # tokens a frame
+    assert len(patches.places(FOVS, 256 // size.patch)) == 768  # tokens a frame
 
 
 @torch.no_grad()
 def test_networks_of_the_published_size_take_a_step() -> None:
     side = 256
     space = {"eye_0": spaces.Box(0, 255, (side, side, 3), np.uint8), "target": spaces.Box(-1, 1, (WORDS,))}
-    eye, hand = fort.make(space, FELT, TURNS, CHUNK, 8, fort.PUBLISHED, FOVS)
+    eye, hand = fort.make(space, FELT, TURNS, CHUNK, 8, patches.PUBLISHED, FOVS)
     images = torch.zeros(1, len(FOVS), side, side, 3, dtype=torch.uint8)
     one = blank(images)
     logits, worth = eye.step(one, eye.start(1))
@@ -220,9 +221,9 @@ def test_a_frozen_transformer_can_be_the_encoder(tmp_path: Path) -> None:
 
 def test_what_is_refused() -> None:
     with pytest.raises(InvalidValueError, match="multiple of 8 heads = 32"):
-        fort.Size(width=40, heads=4)
+        patches.Size(width=40, heads=4)
     with pytest.raises(InvalidValueError, match="cut into patches of 4"):
-        nets(fort.Size(width=32, heads=2, patch=4))
+        nets(patches.Size(width=32, heads=2, patch=4))
 
 
 @pytest.mark.parametrize("net", [fort.HandNet, Glance])

@@ -9,8 +9,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agents import checkpoint, fort
+from agents import checkpoint
 from agents.memory import Lessons, Memory
+from agents.seen import Seen
 
 CPU = torch.device("cpu")
 
@@ -18,16 +19,16 @@ CPU = torch.device("cpu")
 def numbered(*numbers: int) -> Lessons:
     """Lessons that can be told apart by every one of their parts."""
     of = torch.tensor(numbers, dtype=torch.float32)
-    parts = {name: of[:, None].repeat(1, 2) for name in fort.Seen.__annotations__}
+    parts = {name: of[:, None].repeat(1, 2) for name in Seen.__annotations__}
     parts |= {name: parts[name].byte() for name in ("images", "close")}
     wanted, valid = of[:, None, None].repeat(1, 3, 2), torch.ones(len(of), 3, dtype=torch.bool)
-    return Lessons(fort.Seen(**parts), wanted, valid)
+    return Lessons(Seen(**parts), wanted, valid)
 
 
 def numbers(lessons: Lessons) -> list[int]:
     """Which lessons these are; all of their parts must say so."""
     found = lessons.wanted[:, 0, 0]
-    for name in fort.Seen.__annotations__:
+    for name in Seen.__annotations__:
         assert torch.equal(getattr(lessons.seen, name)[:, 0].float(), found)
     assert len(lessons) == len(lessons.valid) == len(found)
     return [int(x) for x in found]

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from agents.bcrl import BCRLLearner
-from agents.fort import Seen
 from agents.memory import Lessons
 from agents.run import Run
+from agents.seen import Seen
 from agents.train import main as train
 from assets.errors import InvalidValueError
 from benchmarks import straying
