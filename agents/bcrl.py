@@ -169,7 +169,7 @@ class BCRLLearner(Pair):
         self._stray = Stray(self._inner, self.scales, "opening" in self._felt, stray, stray_tool, stray_turn)
         own = seed * 1000 + self._group.rank  # each process draws its own
         self._rng = torch.Generator().manual_seed(own)
-        env.reset(seed=own)
+        self._seed: int | None = own  # of the environment, until it is first asked for: acting never does
         self._jitter = Jitter(augment)
         self._memory = Memory(hand_memory)
         self._steps = 0
@@ -202,11 +202,18 @@ class BCRLLearner(Pair):
         speed = {"time/fps": count / (now - began), "time/rollout_s": middle - began, "time/learning_s": now - middle}
         return {**rollout.told, **told, **speed}
 
+    def _seeded(self) -> None:
+        """Seed the environment, once. A first look through as many eyes takes seconds."""
+        if self._seed is not None:
+            self._env.reset(seed=self._seed)
+            self._seed = None
+
     @torch.no_grad()
     def rollout(self) -> Rollout:
         """One episode of every eye, with augmented pictures and the eye's turns drawn."""
         self.eye.eval()
         self.hand.eval()
+        self._seeded()
         obs, info = self._env.reset()
         if "chunk" not in info and self._with_hand:
             raise InvalidValueError(f"the hand learns {self._chunk} rows: make the environment with chunk={self._chunk}")
@@ -405,6 +412,7 @@ class BCRLLearner(Pair):
 
     def state(self) -> dict[str, Any]:
         """Everything that the rest of the training depends on, in all processes, which must all call it."""
+        self._seeded()
         arrays, rest = self._inner.checkpoint()
         own = {"rng": self._rng.get_state(), "env": {"arrays": arrays, "rest": rest}, "lessons": self._memory.state()}
         first, *others = self._group.gathered(own)
@@ -433,6 +441,7 @@ class BCRLLearner(Pair):
         for name, optimizer in self._optimizers.items():
             optimizer.load_state_dict(checkpoint.to_tensors(saved["optimizers"][name]))
         self._rng.set_state(checkpoint.to_tensors(own["rng"]).to(torch.uint8))
+        self._seed = None
         self._inner.resume(own["env"]["arrays"], own["env"]["rest"])
         self._memory.load_state(own.get("lessons", {}), self.device)
         self._steps = int(saved["steps"])

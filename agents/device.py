@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 
 
@@ -15,3 +18,14 @@ def place(device: str, threads: int = 0) -> torch.device:
     if threads:
         torch.set_num_threads(threads)
     return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Torch on a single thread: a batch of a few gains nothing from more, and waits where other programs keep cores busy."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

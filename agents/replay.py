@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from omegaconf import DictConfig
 
 from agents.config import load
+from agents.device import one_thread
 from agents.evaluate import load_policy, policy_config, refuse_beside_run, scripted
 from agents.make import make_env
 from agents.overlay import Overlay
@@ -59,7 +60,8 @@ def main(arguments: Sequence[str]) -> Path | None:
         )
         seeds = [int(config.seed) + i for i in range(episodes_wanted)]
         say(f"recording {len(seeds)} episodes")
-        episodes = rollout(env, policy, seeds, record=Record())
+        with one_thread():
+            episodes = rollout(env, policy, seeds, record=Record())
         if config.web:
             serve(env, episodes)
             return None

@@ -336,6 +336,7 @@ def test_nothing_is_cloned_while_the_world_stands_still() -> None:
 def test_a_turn_is_paid_for_what_is_then_seen() -> None:
     agent = learner(replay(pause=0))
     env: Any = agent._env
+    agent._seeded()
     arrays, rest = env.checkpoint()
     found = agent.rollout()
     env.resume(arrays, rest)
