@@ -6,6 +6,7 @@ of figures. Tables in the documentation are made from these files by `python -m 
 
 from __future__ import annotations
 
+import fnmatch
 import json
 import math
 import re
@@ -369,22 +370,24 @@ def _no_constant(text: str) -> NoReturn:
 # -- tables ------------------------------------------------------------------------------------------------------------
 
 
-def table(path: Path, view: str = "") -> str:
+def table(path: Path, view: str = "", names: str = "") -> str:
     """A result file as a Markdown table, with one line on its origin below.
 
     Args:
         path: the result file.
         view: "" for a line per row; "wide" for a line per name and a column per metric; or metrics separated by commas, for
             a wide table of these metrics alone.
+        names: patterns of the names that are shown, separated by commas, such as "search/*,*/bcrl"; "" for all.
 
     Raises:
         InvalidValueError: the file is missing or breaks a rule.
-        UnknownNameError: the view names a metric that the file does not hold.
+        UnknownNameError: the view names a metric that the file does not hold, or a pattern fits no name.
     """
     result = read(path)
+    rows = result.rows if not names else _named(result.rows, names.split(","))
     metrics = None if not view else _metrics(result.rows, view)
-    shown = result.rows if metrics is None else [row for row in result.rows if row.metric in metrics]
-    body = _long(result.rows) if metrics is None else _wide(result.rows, metrics)
+    shown = rows if metrics is None else [row for row in rows if row.metric in metrics]
+    body = _long(rows) if metrics is None else _wide(rows, metrics)
     return "\n".join([*body, "", *_origins(result, list(dict.fromkeys(row.name for row in shown)))]) + "\n"
 
 
@@ -393,6 +396,14 @@ def number(value: float) -> str:
     size = abs(value)
     digits = 0 if size >= 100 else 1 if size >= 10 else 2 if size >= 1 else 3
     return f"{value:,.{digits}f}"
+
+
+def _named(rows: Sequence[Row], patterns: Sequence[str]) -> list[Row]:
+    known = list(dict.fromkeys(row.name for row in rows))
+    for pattern in patterns:
+        if not fnmatch.filter(known, pattern):
+            raise UnknownNameError("row", pattern, known)
+    return [row for row in rows if any(fnmatch.fnmatchcase(row.name, pattern) for pattern in patterns)]
 
 
 def _metrics(rows: Sequence[Row], view: str) -> list[str]:

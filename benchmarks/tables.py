@@ -2,11 +2,11 @@
 
 `python -m benchmarks.tables` rewrites every block of README.md and docs/**/*.md between
 
-    <!-- results:NAME --> or <!-- results:NAME:VIEW -->
+    <!-- results:NAME --> or <!-- results:NAME:VIEW --> or <!-- results:NAME:VIEW:NAMES -->
     <!-- /results -->
 
-from docs/results/NAME.json; VIEW is that of `results.table`. With `--check` nothing is written, and the exit status is 1
-when a table and its file disagree or the file is missing. Fenced code is left alone.
+from docs/results/NAME.json; VIEW and NAMES are those of `results.table`. With `--check` nothing is written, and the exit
+status is 1 when a table and its file disagree or the file is missing. Fenced code is left alone.
 """
 
 from __future__ import annotations
@@ -92,9 +92,9 @@ def _label(opened: re.Match[str]) -> str:
 def _block(label: str, lines: list[str], folder: Path, problems: list[str]) -> list[str]:
     if len(lines) < 2 or not _CLOSE.match(lines[-1]):
         return lines
-    _, name, *view = label.split(":", 2)
+    _, name, *shown = label.split(":", 3)
     try:
-        body = results.table(folder / f"{name}.json", view[0] if view else "")
+        body = results.table(folder / f"{name}.json", *shown)
     except SaccadeError as error:
         problems.append(f"block {label}: {error}")
         return lines

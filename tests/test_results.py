@@ -197,6 +197,20 @@ def test_a_view_of_a_metric_that_is_not_there_is_refused(golden: Path) -> None:
         results.table(golden, "camera_sps_85")
 
 
+def test_rows_of_chosen_names_alone(golden: Path, tmp_path: Path) -> None:
+    assert {row.name for row in ROWS} == {"saccade", "other"}
+    for view in ("", "wide"):
+        lines = results.table(golden, view, "sac*").splitlines()
+        assert [line.split(" ")[1] for line in lines if line.startswith("| ")][1:] == ["saccade"] * (2 if not view else 1)
+    assert results.table(golden, "wide", "oth*,sac*") == results.table(golden, "wide")
+    with pytest.raises(UnknownNameError, match="unknown row 'sacade': did you mean 'saccade'"):
+        results.table(golden, "wide", "other,sacade")
+    path = document(tmp_path, "wide:oth*")
+    assert tables.main(["--root", str(tmp_path)]) == 0
+    assert "| other |" in path.read_text()
+    assert "| saccade |" not in path.read_text()
+
+
 def test_blocks_are_written_once_and_code_is_left_alone(golden: Path, tmp_path: Path) -> None:
     path = document(tmp_path)
     assert tables.main(["--root", str(tmp_path), "--check"]) == 1
