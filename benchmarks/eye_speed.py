@@ -27,7 +27,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
-from agents.show import say, table
+from agents.show import table
 from benchmarks import results
 from benchmarks.results import Row
 from envs.eye import FOVEAL_PYRAMID
@@ -126,7 +126,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     shown = [(r.name, r.metric, r.value, r.low, r.high, r.n) for r in rows]
     table(("", "metric", "median", "slowest", "fastest", "rounds"), shown)
     if arguments.publish:
-        say(f"written: {results.write('eye_speed', results.command_line('benchmarks.eye_speed', argv), rows)}")
+        results.publish("eye_speed", argv, rows)
     return 0
 
 

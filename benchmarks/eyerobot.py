@@ -405,7 +405,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     shown = [r for r in found if r.metric in ("success_rate", "seconds_to_fixate", "final_error_cm")]
     table(("", "metric", "value", "low", "high", "n"), [(r.name, r.metric, r.value, r.low, r.high, r.n) for r in shown])
     if arguments.publish:
-        say(f"written: {results.write('eyerobot', results.command_line('benchmarks.eyerobot', argv), found)}")
+        results.publish("eyerobot", argv, found)
     return 0
 
 

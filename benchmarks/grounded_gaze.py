@@ -95,8 +95,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     rows = measure(TinyChat(arguments.models / "chat"), arguments.episodes, arguments.seed)
     table(("", "success", "low", "high", "episodes"), [(r.name, r.value, r.low, r.high, r.n) for r in rows])
     if arguments.publish:
-        command = results.command_line("benchmarks.grounded_gaze", argv)
-        say(f"written: {results.write('grounded_gaze', command, rows)}")
+        results.publish("grounded_gaze", argv, rows)
     return 0
 
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from agents.show import say, table
+from agents.show import table
 from benchmarks import results
 from benchmarks.results import Row
 from perception.vlm.cache import Cache, digest
@@ -88,8 +88,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     rows = measure(arguments.models, arguments.rounds)
     table(("metric", "median", "slowest", "fastest", "rounds"), [(r.metric, r.value, r.low, r.high, r.n) for r in rows])
     if arguments.publish:
-        command = results.command_line("benchmarks.perception_speed", argv)
-        say(f"written: {results.write('perception_speed', command, rows)}")
+        results.publish("perception_speed", argv, rows)
     return 0
 
 

@@ -24,7 +24,7 @@ from agents.config import load
 from agents.gaze import ON_TARGET
 from agents.make import make_env, make_learner
 from agents.run import Run
-from agents.show import say, table
+from agents.show import table
 from agents.statistics import wilson
 from assets.errors import InvalidValueError
 from benchmarks import results
@@ -114,7 +114,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     rows = [row for task in tasks for row in measure(task, arguments.eye, arguments.episodes)]
     table(("", "metric", "value", "low", "high", "n"), [(r.name, r.metric, r.value, r.low, r.high, r.n) for r in rows])
     if arguments.publish:
-        say(f"written: {results.write('resting', results.command_line('benchmarks.resting', argv), rows)}")
+        results.publish("resting", argv, rows)
     return 0
 
 

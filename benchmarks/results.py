@@ -22,6 +22,7 @@ import numpy as np
 
 from agents import provenance
 from agents.provenance import ROOT
+from agents.show import say
 from assets.errors import InvalidValueError, UnknownNameError
 
 FOLDER = ROOT / "docs" / "results"
@@ -175,6 +176,11 @@ def write(
     folder.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
     return path
+
+
+def publish(name: str, argv: Sequence[str] | None, rows: Iterable[Row]) -> None:
+    """Write docs/results/<name>.json of what `python -m benchmarks.<name>` found with these arguments, and say so."""
+    say(f"written: {write(name, command_line(f'benchmarks.{name}', argv), rows)}")
 
 
 def here() -> dict[str, Any]:

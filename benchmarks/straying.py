@@ -29,7 +29,7 @@ from agents.make import make_env, make_learner
 from agents.memory import Lessons
 from agents.run import Run
 from agents.seen import Seen
-from agents.show import say, table
+from agents.show import table
 from agents.statistics import bootstrap
 from assets.errors import InvalidValueError
 from benchmarks import results
@@ -104,7 +104,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         rows += measure(name, Run.open(Path(folder)))
     table(("", "metric", "value", "low", "high", "n"), [(r.name, r.metric, r.value, r.low, r.high, r.n) for r in rows])
     if arguments.publish:
-        say(f"written: {results.write('straying', results.command_line('benchmarks.straying', argv), rows)}")
+        results.publish("straying", argv, rows)
     return 0
 
 

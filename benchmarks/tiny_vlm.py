@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from safetensors import safe_open
 from scipy.stats import rankdata
 
-from agents.show import say, table
+from agents.show import table
 from agents.tiny_dual import truth
 from assets.errors import InvalidValueError
 from benchmarks import results
@@ -229,8 +229,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     rows += [Row("tiny", f"qa_{kind}", share, None, None, 1, (0,)) for kind, share in kinds.items()]
     table(("metric", "value", "low", "high", "n"), [(r.metric, r.value, r.low, r.high, r.n) for r in rows])
     if arguments.publish:
-        command = results.command_line("benchmarks.tiny_vlm", argv)
-        say(f"written: {results.write('tiny_vlm', command, rows)}")
+        results.publish("tiny_vlm", argv, rows)
     return 0
 
 

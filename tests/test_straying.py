@@ -58,5 +58,9 @@ def test_a_run_is_measured_by_its_hand(tmp_path: Path) -> None:
     rows = straying.measure("short", Run.open(run.folder))
     assert [(r.name, r.metric) for r in rows] == [("short", "kept_along"), ("short", "kept_across")]
     assert all(0.5 < r.value < 1.2 and r.low <= r.value <= r.high and r.n > 0 for r in rows)  # it has hardly learned to move
+    file = run.folder / "config.yaml"
+    file.write_text(file.read_text().replace("agents.bcrl.BCRLLearner", "agents.bc.BCLearner"))
+    with pytest.raises(InvalidValueError, match="is no run of agent=bcrl"):
+        straying.measure("short", Run.open(run.folder))
     with pytest.raises(InvalidValueError, match="--runs needs NAME=FOLDER, got 'short'"):
         straying.main(["--runs", "short"])
