@@ -57,27 +57,13 @@ def check_packages() -> None:
             )
 
 
-def settings(verb: str, overrides: Sequence[str] = ()) -> str:
-    """A verb's settings under overrides as yaml, with the choices of its groups.
+def _help(verb: str, rest: Sequence[str]) -> str:
+    from agents.help import settings
 
-    Raises:
-        UnknownNameError, InvalidValueError: an override is wrong.
-    """
-    from omegaconf import OmegaConf
-
-    from agents.config import groups, load, verbs
-
-    if verb not in verbs():
-        return f"`saccade {verb}` has no settings"
-    config = load(verb, overrides)
-    choices = "\n".join(
-        f"  {name}={'|'.join(found)}" for name, found in groups().items() if name in config or name == "experiment"
-    )
-    told = f"saccade {verb}: {VERBS[verb]}" if verb in VERBS else "saccade bench perception: how fast a backend answers"
-    return (
-        f"{told}\n\ngroups (conf/<group>/<choice>.yaml tells what its settings mean):\n{choices}\n\n"
-        f"settings:\n{OmegaConf.to_yaml(config)}"
-    )
+    overrides = [a for a in rest if "=" in a]
+    if (verb, rest[0]) == ("bench", "perception"):
+        return settings("perception", "how fast a backend answers", overrides).replace("saccade", "saccade bench", 1)
+    return settings(verb, VERBS[verb], overrides)
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -89,7 +75,7 @@ def run(arguments: Sequence[str]) -> int:
     if verb not in VERBS:
         raise UnknownNameError("verb", verb, VERBS)
     if any(a in ("-h", "--help") for a in rest):
-        print(settings("perception" if (verb, rest[0]) == ("bench", "perception") else verb, [a for a in rest if "=" in a]))
+        print(_help(verb, rest))
         return 0
     check_packages()
     result = importlib.import_module(f"agents.{'listing' if verb == 'list' else verb}").main(rest)

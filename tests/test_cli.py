@@ -55,8 +55,18 @@ def test_a_verbs_help_shows_its_choices(capsys: pytest.CaptureFixture[str]) -> N
 
 def test_a_verbs_help_shows_the_settings_of_a_choice(capsys: pytest.CaptureFixture[str]) -> None:
     cli.run(["train", "agent=bcrl", "env=replay_estop", "agent.keep=0.25", "--help"])
-    said = {line.strip() for line in capsys.readouterr().out.splitlines()}
+    told = capsys.readouterr().out
+    said = {line.split("  #")[0].strip() for line in told.splitlines()}
     assert {"id: Saccade/EyeReplay-EStop-v0", "inhibit: 0", "keep: 0.25"} <= said
+    remark = next(line for line in told.splitlines() if line.strip().startswith("grip:")).split("# ")[1]
+    assert remark == "weight of the gripper's error in the reward; null for 0.2 beside joint, 0 beside path and se3"
+    cli.run(["train", "experiment=eyerobot_cpu", "--help"])
+    of_experiment = capsys.readouterr().out
+    for key, value in (("inhibit", "20"), ("half", "false"), ("seed", "0")):
+        line = next(line for line in of_experiment.splitlines() if line.strip().startswith(f"{key}:"))
+        assert line.split("  #")[0].strip() == f"{key}: {value}"
+        # An experiment tells why it sets something; what it is, the setting's own file tells.
+        assert line.split("# ")[1] == next(o for o in told.splitlines() if o.strip().startswith(f"{key}:")).split("# ")[1]
     with pytest.raises(UnknownNameError, match="'bcrk': did you mean 'bcrl'"):
         cli.run(["train", "agent=bcrk", "--help"])
 

@@ -1,0 +1,101 @@
+"""What a verb can be told: its settings as yaml, each with what its file says of it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from importlib import resources
+from typing import Any
+
+import yaml
+from omegaconf import OmegaConf
+
+from agents.config import PACKAGE, groups, load, verbs
+
+_LINE = re.compile(r"^(?P<indent> *)(?P<key>[A-Za-z_]\w*):(?P<value>.*)$")
+_REMARK = re.compile(r"\s#\s*(?P<text>\S.*)$")
+# Column where remarks begin.
+_COLUMN = 36
+
+
+def settings(verb: str, told: str, overrides: Sequence[str] = ()) -> str:
+    """A verb's settings under overrides as yaml with remarks, and the choices of its groups.
+
+    Args:
+        verb: name of the yaml at the top of `conf`.
+        told: what it does.
+        overrides: in Hydra's language.
+
+    Raises:
+        UnknownNameError, InvalidValueError: an override is wrong.
+    """
+    if verb not in verbs():
+        return f"`saccade {verb}` has no settings"
+    config = load(verb, overrides)
+    known = groups()
+    choices = "\n".join(
+        f"  {name}={'|'.join(found)}" for name, found in known.items() if name in config or name == "experiment"
+    )
+    chosen = dict(o.split("=", 1) for o in overrides if o.split("=", 1)[0] in known)
+    written = annotated(OmegaConf.to_yaml(config), remarks(verb, chosen))
+    return f"saccade {verb}: {told}\n\ngroups:\n{choices}\n\nsettings:\n{written}"
+
+
+def remarks(verb: str, chosen: Mapping[str, str]) -> dict[str, str]:
+    """What the files behind a verb's settings say of them: dotted name -> remark.
+
+    A group's own file comes first: an experiment tells why it sets something, not what that is.
+
+    Args:
+        verb: name of the yaml at the top of `conf`.
+        chosen: choices of groups where they are not the verb's own.
+    """
+    root = resources.files(PACKAGE)
+    top = (root / f"{verb}.yaml").read_text(encoding="utf-8")
+    choices = {**_defaults(top), **chosen}
+    whole = [top]
+    if choices.get("experiment", "none") != "none":
+        whole.append((root / "experiment" / f"{choices['experiment']}.yaml").read_text(encoding="utf-8"))
+        choices = {**choices, **_defaults(whole[-1]), **chosen}
+    out: dict[str, str] = {}
+    for group, choice in choices.items():
+        if group != "experiment":
+            text = (root / group / f"{choice}.yaml").read_text(encoding="utf-8")
+            out |= {f"{group}.{name}": said for name, said in _said(text)}
+    return {name: said for text in reversed(whole) for name, said in _said(text)} | out
+
+
+def annotated(text: str, said: Mapping[str, str]) -> str:
+    """Yaml with remarks beside the settings that they are of."""
+    out = []
+    for line, name in _named(text.splitlines()):
+        remark = said.get(name)
+        out.append(line if remark is None else f"{line:<{_COLUMN - 2}}  # {remark}")
+    return "\n".join(out) + "\n"
+
+
+def _defaults(text: str) -> dict[str, str]:
+    """Choices of groups that a file makes."""
+    listed: list[Any] = yaml.safe_load(text).get("defaults", [])
+    pairs = [pair for entry in listed if isinstance(entry, dict) for pair in entry.items()]
+    return {str(group).removeprefix("override").strip().removeprefix("/"): str(choice) for group, choice in pairs}
+
+
+def _said(text: str) -> Iterable[tuple[str, str]]:
+    for line, name in _named(text.splitlines()):
+        found = _REMARK.search(line)
+        if name and found:
+            yield name, found["text"]
+
+
+def _named(lines: Iterable[str]) -> Iterable[tuple[str, str]]:
+    """Lines of yaml, each with the dotted name of what it sets; "" where it sets nothing."""
+    above: list[tuple[int, str]] = []
+    for line in lines:
+        found = _LINE.match(line)
+        if found is None:
+            yield line, ""
+            continue
+        depth = len(found["indent"])
+        above = [*((d, key) for d, key in above if d < depth), (depth, found["key"])]
+        yield line, ".".join(key for _, key in above)
