@@ -314,7 +314,8 @@ def rows(name: str, cells: Sequence[dict[str, Any]], seeds: tuple[int, ...]) -> 
             out.append(Row(name, "final_error_cm_median", *middle, len(there), seeds))
     minutes = [c["minutes"] for c in cells if "minutes" in c]
     if minutes:
-        out.append(Row(name, "training_minutes", float(np.mean(minutes)), min(minutes), max(minutes), len(minutes), seeds))
+        spread = (min(minutes), max(minutes)) if len(minutes) > 1 else (None, None)
+        out.append(Row(name, "training_minutes", float(np.mean(minutes)), *spread, len(minutes), seeds))
     return out
 
 
