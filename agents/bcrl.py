@@ -96,10 +96,10 @@ class BCRLLearner(Pair):
             is for anyone. The world goes on whatever is looked at, so no turn gains or loses by it.
         augment: share of episodes whose pictures are changed.
         dropout: of what the arm feels, while the hand learns.
-        stray, stray_tool, stray_turn: deviations by which joints, rad, the tool, m, and the last joint, rad, are off their path
-            in the hand's lessons, see `agents.stray`; of the last joint None takes `stray`. Along a demonstration a wrist is
-            turned as it should be: a hand that never feels it turned otherwise takes its turn for the one that is wanted,
-            whatever it sees.
+        stray, stray_tool, stray_height, stray_turn: deviations by which joints, rad, the tool along the table and its height,
+            m, and the last joint, rad, are off their path in the hand's lessons, see `agents.stray`; of the last joint None
+            takes `stray`. Along a demonstration a wrist is turned as it should be: a hand that never feels it turned otherwise
+            takes its turn for the one that is wanted, whatever it sees.
         half: the hand learns in bfloat16 where that is safe. The eye stays in float32: it acts step by step and learns from
             whole episodes, no kernel promises to round both alike, and in bfloat16 the first ratio of an update would show it.
         eye_from: steps before which the eye keeps to what it began with and only its critic learns: a hand that knows nothing
@@ -122,7 +122,7 @@ class BCRLLearner(Pair):
         imitate: float = 0.0, greedy: float = 0.0, entropy: float = 0.01, final_entropy: float = 0.003, epochs: int = 4,
         minibatches: int = 4, hand_epochs: int | None = None, hand_batch: int = 64, target_kl: float = 0.02,
         reward_scale: float = 3.0, blind: float = 0.0, augment: float = 0.5, dropout: float = 0.1, stray: float = 0.0,
-        stray_tool: float = 0.0, stray_turn: float | None = None, half: bool = False,
+        stray_tool: float = 0.0, stray_height: float = 0.0, stray_turn: float | None = None, half: bool = False,
         averaged: int = 7, wait: int = 30, eye_from: int = 0, eye_at: Sequence[float] | None = None, told: bool = False,
         inhibit: int = 0, shapes: bool = False, radian: float = RADIAN, grip: float | None = None,
         hand_memory: int = 0,
@@ -166,7 +166,7 @@ class BCRLLearner(Pair):
         self._blind = blind
         self._imitate, self._greedy = imitate, round(greedy * env.num_envs)
         self._half, self._dropout, self._eye_from = half, dropout, eye_from
-        self._stray = Stray(self._inner, self.scales, "opening" in self._felt, stray, stray_tool, stray_turn)
+        self._stray = Stray(self._inner, self.scales, "opening" in self._felt, stray, stray_tool, stray_height, stray_turn)
         own = seed * 1000 + self._group.rank  # each process draws its own
         self._rng = torch.Generator().manual_seed(own)
         self._seed: int | None = own  # of the environment, until it is first asked for: acting never does

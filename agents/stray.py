@@ -1,13 +1,14 @@
 """Lessons of an arm that stands beside its path: what is felt is changed, and what is wanted leads back onto the path.
 
-    q' = q + e_q + J^+ [e_x, e_y, 0, 0, 0, 0],    moves' = moves - min(k / BACK, 1) (q' - q)    in row k
+    q' = q + e_q + J^+ [e_x, e_y, e_z, 0, 0, 0],    moves' = moves - min(k / BACK, 1) (q' - q)    in row k
 
 Demonstrations hardly ever stray, and a hand that knows nothing else takes no notice of where it is beside the thing (noise as
 in DART, Laskey et al. 2017, arXiv:1703.09327, but without filming it). Joints that stray each for itself, e_q, tilt the tool,
 and tell by that alone that the arm has strayed. A tool that stands as upright as ever, but beside its path, is to a hand on
 another demonstration's path, and it stays there whatever it sees: of e_x and e_y, which do not tilt it, a hand that has only
-learned from e_q keeps two thirds of what lies along its line of sight (docs/eyerobot.md). The gripper is told the same, astray
-or not: one that waits for the arm to be back waits for ever where the arm is never quite there.
+learned from e_q keeps two thirds of what lies along its line of sight (docs/eyerobot.md). e_z is 0 unless `height` says
+otherwise. The gripper is told the same, astray or not: one that waits for the arm to be back waits for ever where the arm is
+never quite there.
 """
 
 from __future__ import annotations
@@ -38,16 +39,23 @@ class Stray:
         opening: whether the gripper's opening is felt, after the joints.
         joints: deviation of each joint, rad.
         tool: deviation of the tool along the table, forwards and to either side, m.
+        height: deviation of its height in the same lessons, m.
         turn: deviation of the last joint, rad, whichever way the arm strays; None takes `joints`.
 
     Raises:
         InvalidValueError: a deviation is negative.
     """
 
-    def __init__(self, env: Any, scales: Scales, opening: bool, joints: float, tool: float, turn: float | None) -> None:
-        if min(joints, tool, turn or 0) < 0:
-            raise InvalidValueError(f"stray, stray_tool and stray_turn must be >= 0, got {joints}, {tool} and {turn}")
-        self._env, self._scales, self._opening, self._tool = env, scales, opening, tool
+    def __init__(
+        self, env: Any, scales: Scales, opening: bool, joints: float, tool: float, height: float, turn: float | None
+    ) -> None:
+        if min(joints, tool, height, turn or 0) < 0:
+            raise InvalidValueError(
+                f"stray, stray_tool, stray_height and stray_turn must be >= 0, got {joints}, {tool}, {height} and {turn}"
+            )
+        if height and not tool:
+            raise InvalidValueError(f"stray_height is of lessons in which the tool strays: it needs stray_tool, got {height}")
+        self._env, self._scales, self._opening, self._tool, self._height = env, scales, opening, tool, height
         self._dof = len(scales.step)
         self._spread = torch.tensor([joints] * (self._dof - 1) + [joints if turn is None else turn])
 
@@ -87,4 +95,6 @@ class Stray:
         off[:, :-1] *= ~upright
         by = np.zeros((count, 3))
         by[:, :2] = self._tool * torch.randn(count, 2, generator=rng) * (strays & upright)
+        if self._height:
+            by[:, 2:] = self._height * torch.randn(count, 1, generator=rng) * (strays & upright)
         return off + torch.from_numpy(self._env.displaced(joints, by) - joints).float()

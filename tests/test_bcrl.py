@@ -295,8 +295,22 @@ def test_a_tool_that_strays_alone_stays_upright_and_is_led_back() -> None:
     np.testing.assert_allclose(seen.tool[:, :3].double().numpy(), tool - [0.13, 0.0, 0.22], atol=1e-5)
     last, right = (now + agent.scales.joints(w[:, -1]).double().numpy() for w in (wanted, found.wanted[at]))
     np.testing.assert_allclose(last, right - (now - was), atol=1e-5)
-    with pytest.raises(InvalidValueError, match=r"stray, stray_tool and stray_turn must be >= 0, got 0.0, -1 and None"):
+    with pytest.raises(InvalidValueError, match=r"stray_height and stray_turn must be >= 0, got 0.0, -1, 0.0 and None"):
         learner(stray_tool=-1)
+
+
+def test_the_tools_height_can_stray_too() -> None:
+    env = replay(pause=0)
+    agent = learner(env, stray_tool=0.02, stray_height=0.03, seed=3)
+    seen = agent.rollout().seen[torch.zeros(400, dtype=torch.long), torch.full((400,), 5)]
+    before = env.tool(agent.scales.angles(seen.felt).double().numpy())
+    agent._lead_astray(seen, torch.zeros(400, 6, 8))
+    off = env.tool(agent.scales.angles(seen.felt).double().numpy()) - before
+    strayed = (np.abs(off) > 1e-4).any(axis=1)
+    assert 60 < strayed.sum() < 140
+    np.testing.assert_allclose(off[strayed].std(axis=0), [0.02, 0.02, 0.03], rtol=0.25)
+    with pytest.raises(InvalidValueError, match=r"it needs stray_tool, got 0\.03"):
+        learner(stray_height=0.03)
 
 
 def test_the_wrist_can_stray_farther_than_the_arm() -> None:
