@@ -617,7 +617,7 @@ def test_what_is_refused() -> None:
         with pytest.raises(InvalidValueError, match=r"radian and grip must be >= 0, got .*-0\.1"):
             learner(**setting)
     for setting in ({"stray": -0.1}, {"stray_tool": -0.1}, {"stray_height": -0.1}, {"stray_turn": -0.1}):
-        with pytest.raises(InvalidValueError, match=r"stray, stray_tool, stray_height and stray_turn must be >= 0, got .*-0\.1"):
+        with pytest.raises(InvalidValueError, match=r"stray_tool, stray_height and stray_turn must be >= 0, got .*-0\.1"):
             learner(**setting)
     with pytest.raises(InvalidValueError, match="averaged must be >= 1 prediction, got 0"):
         learner(averaged=0)
