@@ -57,14 +57,15 @@ def batches(task: str, eye: str, episodes: int) -> list[tuple[NDArray[np.bool_],
     """Of episodes, in batches: whether the eye rests on the thing, whether another has its colour, whether it rests on that."""
     run = Run.open(shipped.start(eye))
     config = run.config.copy()
-    config.env = load("train", ["experiment=eyerobot_search", f"env=replay_{task}"]).env  # any recordings will do
     config.num_envs, config.agent.start, config.agent.minibatches = 1, None, 1
+    acting = load("evaluate", [f"env={task}", "policy=oracle", "env.control=joint"])
+    for key in ("resolution", "fovs", "projection"):
+        acting.env[key] = config.env[key]
     learner = make_learner(config, make_env(config, 1, "same_step"))
     learner.load_policy(checkpoint.load_last(run.checkpoints)[1]["learner"])
     out = []
     for first in range(0, episodes, BATCH):
         count = min(BATCH, episodes - first)
-        acting = load("evaluate", [f"env={task}", "policy=oracle", "env.control=joint"])
         env = make_env(acting, count, "disabled")
         try:
             out.append(rested(env, learner, FIRST_EPISODE + first))

@@ -62,6 +62,10 @@ def test_the_eye_that_ships_finds_what_a_task_begins_with() -> None:
     assert rows["found"].value >= 0.75
 
 
+def test_an_eye_of_one_level_acts_with_its_own() -> None:
+    assert resting.measure("towel_bucket", "eyerobot/search_uniform", 2)[0].n == 2
+
+
 def test_bad_input() -> None:
     with pytest.raises(InvalidValueError, match="--episodes must be >= 1, got 0"):
         resting.main(["--episodes", "0"])
