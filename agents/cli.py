@@ -62,8 +62,8 @@ def _help(verb: str, rest: Sequence[str]) -> str:
 
     overrides = [a for a in rest if "=" in a]
     if (verb, rest[0]) == ("bench", "perception"):
-        return settings("perception", "how fast a backend answers", overrides).replace("saccade", "saccade bench", 1)
-    return settings(verb, VERBS[verb], overrides)
+        return settings("perception", "saccade bench perception: how fast a backend answers", overrides)
+    return settings(verb, f"saccade {verb}: {VERBS[verb]}", overrides)
 
 
 def run(arguments: Sequence[str]) -> int:

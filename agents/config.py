@@ -47,6 +47,12 @@ def _split(override: str) -> tuple[str, str]:
     return key.strip(), value.strip()
 
 
+def chosen(overrides: Sequence[str]) -> dict[str, str]:
+    """The choices of groups among overrides: group -> choice."""
+    known = groups()
+    return {name: value for name, value in map(_split, overrides) if name in known}
+
+
 def _check(overrides: Sequence[str]) -> None:
     """What Hydra would accept silently or refuse cryptically."""
     seen: dict[str, str] = {}
@@ -85,12 +91,11 @@ def load(verb: str, overrides: Sequence[str] = ()) -> DictConfig:
     _check(overrides)
     GlobalHydra.instance().clear()
     with initialize_config_module(config_module=PACKAGE, version_base="1.3"):
-        choices = groups()
-        chosen = [o for o in overrides if _split(o)[0] in choices]
-        base = compose(verb, overrides=chosen)
-        if len(chosen) == len(overrides):
+        choices = [f"{name}={value}" for name, value in chosen(overrides).items()]
+        base = compose(verb, overrides=choices)
+        if len(choices) == len(overrides):
             return base
-        known = {*keys(base), *choices}
+        known = {*keys(base), *groups()}
         for override in overrides:
             name = _split(override)[0]
             if not name.startswith(("+", "~")) and name not in known:

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 from omegaconf import OmegaConf
 
-from agents.config import PACKAGE, groups, load, verbs
+from agents.config import PACKAGE, chosen, groups, load, verbs
 
 _LINE = re.compile(r"^(?P<indent> *)(?P<key>[A-Za-z_]\w*):(?P<value>.*)$")
 _REMARK = re.compile(r"\s#\s*(?P<text>\S.*)$")
@@ -18,12 +18,12 @@ _REMARK = re.compile(r"\s#\s*(?P<text>\S.*)$")
 _COLUMN = 36
 
 
-def settings(verb: str, told: str, overrides: Sequence[str] = ()) -> str:
+def settings(verb: str, title: str, overrides: Sequence[str] = ()) -> str:
     """A verb's settings under overrides as yaml with remarks, and the choices of its groups.
 
     Args:
         verb: name of the yaml at the top of `conf`.
-        told: what it does.
+        title: first line.
         overrides: in Hydra's language.
 
     Raises:
@@ -32,31 +32,28 @@ def settings(verb: str, told: str, overrides: Sequence[str] = ()) -> str:
     if verb not in verbs():
         return f"`saccade {verb}` has no settings"
     config = load(verb, overrides)
-    known = groups()
-    choices = "\n".join(
-        f"  {name}={'|'.join(found)}" for name, found in known.items() if name in config or name == "experiment"
-    )
-    chosen = dict(o.split("=", 1) for o in overrides if o.split("=", 1)[0] in known)
-    written = annotated(OmegaConf.to_yaml(config), remarks(verb, chosen))
-    return f"saccade {verb}: {told}\n\ngroups:\n{choices}\n\nsettings:\n{written}"
+    shown = {name: found for name, found in groups().items() if name in config or name == "experiment"}
+    choices = "\n".join(f"  {name}={'|'.join(found)}" for name, found in shown.items())
+    written = annotated(OmegaConf.to_yaml(config), remarks(verb, chosen(overrides)))
+    return f"{title}\n\ngroups:\n{choices}\n\nsettings:\n{written}"
 
 
-def remarks(verb: str, chosen: Mapping[str, str]) -> dict[str, str]:
+def remarks(verb: str, others: Mapping[str, str]) -> dict[str, str]:
     """What the files behind a verb's settings say of them: dotted name -> remark.
 
     A group's own file comes first: an experiment tells why it sets something, not what that is.
 
     Args:
         verb: name of the yaml at the top of `conf`.
-        chosen: choices of groups where they are not the verb's own.
+        others: choices of groups where they are not the verb's own.
     """
     root = resources.files(PACKAGE)
     top = (root / f"{verb}.yaml").read_text(encoding="utf-8")
-    choices = {**_defaults(top), **chosen}
+    choices = {**_defaults(top), **others}
     whole = [top]
     if choices.get("experiment", "none") != "none":
         whole.append((root / "experiment" / f"{choices['experiment']}.yaml").read_text(encoding="utf-8"))
-        choices = {**choices, **_defaults(whole[-1]), **chosen}
+        choices = {**choices, **_defaults(whole[-1]), **others}
     out: dict[str, str] = {}
     for group, choice in choices.items():
         if group != "experiment":
