@@ -19,8 +19,8 @@ settings.load_profile("saccade")
 @pytest.fixture(scope="module")
 def one_thread() -> Iterator[None]:
     """Torch on one thread: what is computed does not depend on how many there are."""
-    torch = pytest.importorskip("torch", reason="torch is not installed: pip install torch")
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+    pytest.importorskip("torch", reason="torch is not installed: pip install torch")
+    from agents import device
+
+    with device.one_thread():
+        yield
