@@ -99,16 +99,27 @@ def scripted(name: str, env: VectorEnv[Any, Any, Any], seed: int) -> Policy:
 
 def load_policy(run: Run, env: VectorEnv[Any, Any, Any]) -> tuple[Policy, str]:
     """The policy of a run's newest whole checkpoint, acting in `env`, and the checkpoint's name."""
+    if _acting(run.config) is None:
+        twin: Any = _Spaces(env, int(run.config.num_envs))
+        return restored(run, run.config, twin)
+    learner, at = restored(run, run.config)  # it acts elsewhere than it was trained
+    learner.act_in(env)
+    return learner, at
+
+
+def restored(run: Run, config: DictConfig, env: VectorEnv[Any, Any, Any] | None = None) -> tuple[Any, str]:
+    """A learner with the weights of a run's newest whole checkpoint, and the checkpoint's name.
+
+    Args:
+        run: whose weights it gets.
+        config: of the learner, the run's own or one that differs from it.
+        env: for its constructor; the configuration's own for None.
+    """
     at, saved = checkpoint.load_last(run.checkpoints)
-    config = run.config.copy()
+    config = config.copy()
     if "start" in config.agent:
         config.agent.start = None  # the checkpoint holds all weights, and what training began with may be gone
-    if _acting(config) is not None:  # it acts elsewhere than it was trained
-        learner = make_learner(config, make_env(config, int(config.num_envs), "same_step"))
-        learner.act_in(env)
-    else:
-        twin: Any = _Spaces(env, int(config.num_envs))
-        learner = make_learner(config, twin)
+    learner = make_learner(config, make_env(config, int(config.num_envs), "same_step") if env is None else env)
     learner.load_policy(saved["learner"])
     return learner, at.name
 

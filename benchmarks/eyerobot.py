@@ -40,7 +40,7 @@ from omegaconf import OmegaConf
 from agents import checkpoint, collect, evaluate, gaze, shipped, train
 from agents.base import OraclePolicy
 from agents.config import load
-from agents.make import make_env, make_learner
+from agents.make import make_env
 from agents.pair import CHOSEN
 from agents.panoramas import FOLDER
 from agents.rollout import Episode, Record, rollout
@@ -230,8 +230,7 @@ class Bench:
             config.agent.gaze = "random"
         config.env.recordings = [str(self.recordings(task, "held")) for task in TASKS]
         config.env.target, config.env.max_episode_steps = "any", 130
-        learner = make_learner(config, make_env(config, int(config.num_envs), "same_step"))
-        learner.load_policy(checkpoint.load_last(run.checkpoints)[1]["learner"])
+        learner, _ = evaluate.restored(run, config)
         config.env.actions = "box"
         env = make_env(config, min(32, self.episodes), "disabled")
         actor = OraclePolicy(env) if name == "oracle_gaze" else learner

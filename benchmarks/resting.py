@@ -19,10 +19,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from agents import checkpoint, shipped
+from agents import shipped
 from agents.config import load
+from agents.evaluate import restored
 from agents.gaze import ON_TARGET
-from agents.make import make_env, make_learner
+from agents.make import make_env
 from agents.run import Run
 from agents.show import table
 from agents.statistics import wilson
@@ -57,12 +58,11 @@ def batches(task: str, eye: str, episodes: int) -> list[tuple[NDArray[np.bool_],
     """Of episodes, in batches: whether the eye rests on the thing, whether another has its colour, whether it rests on that."""
     run = Run.open(shipped.start(eye))
     config = run.config.copy()
-    config.num_envs, config.agent.start, config.agent.minibatches = 1, None, 1
+    config.num_envs, config.agent.minibatches = 1, 1
     acting = load("evaluate", [f"env={task}", "policy=oracle", "env.control=joint"])
     for key in ("resolution", "fovs", "projection"):
         acting.env[key] = config.env[key]
-    learner = make_learner(config, make_env(config, 1, "same_step"))
-    learner.load_policy(checkpoint.load_last(run.checkpoints)[1]["learner"])
+    learner, _ = restored(run, config)
     out = []
     for first in range(0, episodes, BATCH):
         count = min(BATCH, episodes - first)

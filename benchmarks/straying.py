@@ -23,9 +23,8 @@ import torch
 from hydra.utils import get_class
 from numpy.typing import NDArray
 
-from agents import checkpoint
 from agents.bcrl import BCRLLearner
-from agents.make import make_env, make_learner
+from agents.evaluate import restored
 from agents.memory import Lessons
 from agents.run import Run
 from agents.seen import Seen
@@ -46,11 +45,9 @@ def measure(name: str, run: Run) -> list[Row]:
     config = run.config.copy()
     if not issubclass(get_class(str(config.agent["_target_"])), BCRLLearner):
         raise InvalidValueError(f"{run.folder} is no run of agent=bcrl")
-    config.num_envs, config.agent.start = EYES, None
+    config.num_envs = EYES
     config.agent.minibatches, config.agent.augment, config.agent.blind, config.agent.keep = 1, 0.0, 0.0, 0.0
-    learner = make_learner(config, make_env(config, EYES, "same_step"))
-    assert isinstance(learner, BCRLLearner)
-    learner.load_policy(checkpoint.load_last(run.checkpoints)[1]["learner"])
+    learner, _ = restored(run, config)
     lessons = Lessons.of(learner.rollout())
     whole = lessons[lessons.valid.all(dim=1).nonzero()[:, 0]]
     parts = torch.arange(len(whole)).split(_PART)
