@@ -19,8 +19,10 @@ VERBS = {
     "relabel": "a dataset as another reward would have paid it",
     "list": "environments, agents, rewards and everything else that has a name",
     "bench": "where a step's time goes: physics, render, python; bench perception: how fast a backend answers",
-    "doctor": "what this machine offers, and what it lacks",
+    "doctor": "what this machine offers, and what it lacks; quick leaves out how fast it draws",
 }
+# What verbs without settings take.
+WORDS = {"list": "[group] ...", "doctor": "[quick]"}
 OURS = ("assets", "perception", "rewards", "envs", "agents", "conf")
 
 
@@ -58,6 +60,8 @@ def check_packages() -> None:
 
 
 def _help(verb: str, rest: Sequence[str]) -> str:
+    if verb in WORDS:
+        return f"saccade {verb} {WORDS[verb]}: {VERBS[verb]}"
     from agents.help import settings
 
     overrides = [a for a in rest if "=" in a]

@@ -15,14 +15,21 @@ from agents.cli import check_packages
 from agents.provenance import versions
 from agents.run import system
 from agents.show import say, table
-from assets.errors import SaccadeError
+from assets.errors import SaccadeError, UnknownNameError
 
 SIZES = (84, 224)
 PROFILES = ("fast", "standard", "quality")
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Print the report; `quick` leaves out the speeds."""
+    """Print the report; `quick` leaves out the speeds.
+
+    Raises:
+        UnknownNameError: another word.
+    """
+    for word in arguments:
+        if word != "quick":
+            raise UnknownNameError("word", word, ["quick"])
     problems = _packages()
     _machine()
     if not problems:

@@ -10,32 +10,34 @@ from typing import Any
 import yaml
 from omegaconf import OmegaConf
 
-from agents.config import PACKAGE, chosen, groups, load, verbs
+from agents.config import PACKAGE, chosen, groups, load
 
-_LINE = re.compile(r"^(?P<indent> *)(?P<key>[A-Za-z_]\w*):(?P<value>.*)$")
+# A key may stand in quotes: `n` alone means "no" in YAML 1.1.
+_LINE = re.compile(r"^(?P<indent> *)'?(?P<key>[A-Za-z_]\w*)'?:(?P<value>.*)$")
+_EXAMPLE = re.compile(r"# (?P<text>saccade .*)")
 _REMARK = re.compile(r"\s#\s*(?P<text>\S.*)$")
 # Column where remarks begin.
 _COLUMN = 36
 
 
 def settings(verb: str, title: str, overrides: Sequence[str] = ()) -> str:
-    """A verb's settings under overrides as yaml with remarks, and the choices of its groups.
+    """An example of a verb, its settings under overrides as yaml with remarks, and the choices of its groups.
 
     Args:
-        verb: name of the yaml at the top of `conf`.
+        verb: name of the yaml at the top of `conf`, whose first line is the example.
         title: first line.
         overrides: in Hydra's language.
 
     Raises:
         UnknownNameError, InvalidValueError: an override is wrong.
     """
-    if verb not in verbs():
-        return f"`saccade {verb}` has no settings"
     config = load(verb, overrides)
     shown = {name: found for name, found in groups().items() if name in config or name == "experiment"}
     choices = "\n".join(f"  {name}={'|'.join(found)}" for name, found in shown.items())
     written = annotated(OmegaConf.to_yaml(config), remarks(verb, chosen(overrides)))
-    return f"{title}\n\ngroups:\n{choices}\n\nsettings:\n{written}"
+    example = _EXAMPLE.match((resources.files(PACKAGE) / f"{verb}.yaml").read_text(encoding="utf-8"))
+    begins = title if example is None else f"{title}\n\n  {example['text']}"
+    return f"{begins}\n\ngroups:\n{choices}\n\nsettings:\n{written}"
 
 
 def remarks(verb: str, others: Mapping[str, str]) -> dict[str, str]:
@@ -66,8 +68,8 @@ def annotated(text: str, said: Mapping[str, str]) -> str:
     """Yaml with remarks beside the settings that they are of."""
     out = []
     for line, name in _named(text.splitlines()):
-        remark = said.get(name)
-        out.append(line if remark is None else f"{line:<{_COLUMN - 2}}  # {remark}")
+        remark, plain = said.get(name), line.replace("'", "", 2) if line.startswith("'") else line
+        out.append(plain if remark is None else f"{plain:<{_COLUMN - 2}}  # {remark}")
     return "\n".join(out) + "\n"
 
 

@@ -71,6 +71,19 @@ def test_a_verbs_help_shows_the_settings_of_a_choice(capsys: pytest.CaptureFixtu
         cli.run(["train", "agent=bcrk", "--help"])
 
 
+def test_a_verbs_help_begins_with_an_example(capsys: pytest.CaptureFixture[str]) -> None:
+    cli.run(["collect", "--help"])
+    title, _, example, *rest = capsys.readouterr().out.splitlines()
+    assert title == f"saccade collect: {cli.VERBS['collect']}"
+    assert example == "  saccade collect env=reach n=50 noise=0.2"
+    assert f"{'n: 50':<36}# episodes to keep" in rest, "yaml quotes the key, for a bare n once meant no"
+
+
+def test_doctor_refuses_a_word_that_it_does_not_know() -> None:
+    with pytest.raises(UnknownNameError, match="'quik': did you mean 'quick'"):
+        cli.run(["doctor", "quik"])
+
+
 def test_an_error_is_one_sentence_and_exit_code_2() -> None:
     done = saccade("trian", "env=reach")
     assert (done.returncode, done.stdout) == (2, "")
