@@ -383,7 +383,8 @@ def table(path: Path, view: str = "", names: str = "") -> str:
         path: the result file.
         view: "" for a line per row; "wide" for a line per name and a column per metric; or metrics separated by commas, for
             a wide table of these metrics alone.
-        names: patterns of the names that are shown, separated by commas, such as "search/*,*/bcrl"; "" for all.
+        names: patterns of the names that are shown, separated by commas, such as "search/*,*/bcrl"; "" for all. A star stands
+            for no slash, as in a path.
 
     Raises:
         InvalidValueError: the file is missing or breaks a rule.
@@ -407,9 +408,14 @@ def number(value: float) -> str:
 def _named(rows: Sequence[Row], patterns: Sequence[str]) -> list[Row]:
     known = list(dict.fromkeys(row.name for row in rows))
     for pattern in patterns:
-        if not fnmatch.filter(known, pattern):
+        if not any(_fits(name, pattern) for name in known):
             raise UnknownNameError("row", pattern, known)
-    return [row for row in rows if any(fnmatch.fnmatchcase(row.name, pattern) for pattern in patterns)]
+    return [row for row in rows if any(_fits(row.name, pattern) for pattern in patterns)]
+
+
+def _fits(name: str, pattern: str) -> bool:
+    parts, wanted = name.split("/"), pattern.split("/")
+    return len(parts) == len(wanted) and all(map(fnmatch.fnmatchcase, parts, wanted))
 
 
 def _metrics(rows: Sequence[Row], view: str) -> list[str]:

@@ -211,6 +211,14 @@ def test_rows_of_chosen_names_alone(golden: Path, tmp_path: Path) -> None:
     assert "| saccade |" not in path.read_text()
 
 
+def test_a_pattern_has_as_many_parts_as_the_names_that_it_fits(tmp_path: Path) -> None:
+    named = [Row(name, "success", 0.5, None, None, 1, (0,)) for name in ("reach/eye", "reach/eye/dark", "door/eye")]
+    path = results.write("gazes", "make it", named, tmp_path)
+    for pattern, expected in (("reach/*", ["reach/eye"]), ("*/eye", ["reach/eye", "door/eye"]), ("*/*/*", ["reach/eye/dark"])):
+        lines = results.table(path, "wide", pattern).splitlines()
+        assert [line.split(" ")[1] for line in lines if line.startswith("| ")][1:] == expected
+
+
 def test_blocks_are_written_once_and_code_is_left_alone(golden: Path, tmp_path: Path) -> None:
     path = document(tmp_path)
     assert tables.main(["--root", str(tmp_path), "--check"]) == 1
