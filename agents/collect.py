@@ -13,7 +13,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from gymnasium.vector import VectorEnv
 from omegaconf import DictConfig
 
 from agents.base import OraclePolicy, Policy
+from agents.claim import claimed
 from agents.config import load
 from agents.dataset import DatasetError, Demonstrations, Writer, dataset_path
 from agents.dataset.layout import MARKER
@@ -213,7 +214,7 @@ def main(arguments: Sequence[str]) -> Path:
     name, spreads = _name(config), _spreads(config)
     env = _environment(config)
     path = dataset_path(name, config.folder)
-    try:
+    with closing(env), claimed(path):
         if not _made_before(config, path):
             _clear_half(path)
             done = collect(
@@ -232,8 +233,6 @@ def main(arguments: Sequence[str]) -> Path:
         if config.panoramas is not None:
             stills, twos = int(config.stills), bool(config.twos)
             say(f"written: {film(env, Demonstrations(path), int(config.panoramas), stills=stills, twos=twos)}")
-    finally:
-        env.close()
     return path
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from agents import checkpoint
 from agents import run as runs
+from agents.claim import claimed
 from agents.config import amend, load, require
 from agents.make import make_env, make_learner
 from agents.parallel import Group
@@ -41,12 +42,13 @@ def train(config: DictConfig) -> Run:
     """Start a run.
 
     Raises:
-        InvalidValueError: the run folder is not empty.
+        InvalidValueError: the run folder is not empty, or another process writes into it.
     """
     group = Group.here()
-    config, place = group.from_first(lambda: _begun(config))
-    env = make_env(config, config.num_envs, "same_step", dump_folder=place)
-    try:
+    with ExitStack() as held:
+        config, place = group.from_first(lambda: _begun(config, held))
+        env = make_env(config, config.num_envs, "same_step", dump_folder=place)
+        held.callback(env.close)
         learner = _learner(config, env, group)
         # Only now: a setting that is refused above leaves no folder behind.
         run = Run.create(config, place) if group.first else Run(place)
@@ -54,17 +56,17 @@ def train(config: DictConfig) -> Run:
             say(f"run folder: {run.folder}")
             run.write_json("system.json", runs.system(env.unwrapped.describe()))  # type: ignore[attr-defined]
         _loop(run, config, learner, group)
-    finally:
-        env.close()
     return run
 
 
-def _begun(config: DictConfig) -> tuple[DictConfig, Path]:
-    """The configuration, with a seed drawn if it has none, and where its run goes."""
+def _begun(config: DictConfig, held: ExitStack) -> tuple[DictConfig, Path]:
+    """The configuration, with a seed drawn if it has none, and where its run goes, which is claimed until `held` ends."""
     if config.seed is None:
         config.seed = int(np.random.SeedSequence().generate_state(1, np.uint32)[0] % FIRST_EVALUATION_SEED)
     _validate(config)
-    return config, Run.place(config.run, f"{_name(config.env)}_{_name(config.agent)}")
+    place = Run.place(config.run, f"{_name(config.env)}_{_name(config.agent)}")
+    held.enter_context(claimed(place))
+    return config, place
 
 
 def _learner(config: DictConfig, env: Any, group: Group) -> Any:
@@ -89,27 +91,27 @@ def resume(folder: str | Path, overrides: Sequence[str]) -> Run:
         overrides: changes to its configuration, such as steps=400000.
 
     Raises:
-        InvalidValueError: not a run folder, or it has done all its steps already.
+        InvalidValueError: not a run folder, another process writes into it, or it has done all its steps already.
         CheckpointError: no whole checkpoint.
     """
     group = Group.here()
-    run, config, saved = group.from_first(lambda: _reopened(folder, overrides))
-    env = make_env(config, config.num_envs, "same_step", dump_folder=run.folder)
-    try:
+    with ExitStack() as held:
+        run, config, saved = group.from_first(lambda: _reopened(folder, overrides, held))
+        env = make_env(config, config.num_envs, "same_step", dump_folder=run.folder)
+        held.callback(env.close)
         learner = _learner(config, env, group)
         learner.load_state(saved)
         if group.first:
             run.forget_after(learner.steps)
             run.note_resume(learner.steps, overrides)
         _loop(run, config, learner, group)
-    finally:
-        env.close()
     return run
 
 
-def _reopened(folder: str | Path, overrides: Sequence[str]) -> tuple[Run, DictConfig, dict[str, Any]]:
-    """The run, its configuration, and the state of its learner."""
+def _reopened(folder: str | Path, overrides: Sequence[str], held: ExitStack) -> tuple[Run, DictConfig, dict[str, Any]]:
+    """The run, which is claimed until `held` ends, its configuration, and the state of its learner."""
     run = Run.open(folder)
+    held.enter_context(claimed(run.folder))
     config = amend(run.config, overrides)
     _validate(config)
     at, saved = checkpoint.load_last(run.checkpoints)
