@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -48,6 +48,15 @@ _REMEDIES = {
     "tool_axes": "draw the panoramas again with `saccade collect`, or take reward=path",
     "grip": "add a column 'grip' to the table of joints, what the gripper is told, from 0, shut, to 1, open; or train the eye "
     "alone with reward=env hand=false",
+}
+
+# What numbers must be; those that are not named must not be negative.
+_NOT_NEGATIVE: tuple[str, Callable[[float], bool]] = (">= 0", lambda v: v >= 0)
+_RULES: dict[str, tuple[str, Callable[[float], bool]]] = {
+    **dict.fromkeys(("greedy", "blind", "dropout"), ("a share in [0, 1)", lambda v: 0 <= v < 1)),
+    **dict.fromkeys(("gamma", "lam"), ("in [0, 1]", lambda v: 0 <= v <= 1)),
+    **dict.fromkeys(("epochs", "hand_epochs", "hand_batch"), (">= 1", lambda v: v >= 1)),
+    "clip": ("> 0", lambda v: v > 0),
 }
 
 
@@ -136,13 +145,12 @@ class BCRLLearner(Pair):
         if min(radian, grip or 0) < 0:
             raise InvalidValueError(f"radian and grip must be >= 0, got {radian} and {grip}")
         own_epochs = epochs if hand_epochs is None else hand_epochs
-        _at_least(hand_batch=(hand_batch, 1), epochs=(epochs, 1), hand_epochs=(own_epochs, 1), hand_memory=(hand_memory, 0))
-        if not 0 <= greedy < 1:
-            raise InvalidValueError(f"greedy must be a share in [0, 1), got {greedy}")
-        if keep < 0:
-            raise InvalidValueError(f"keep must be >= 0, got {keep}")
-        if not 0 <= blind < 1:
-            raise InvalidValueError(f"blind must be a share in [0, 1), got {blind}")
+        _check(
+            keep=keep, eye_rate=eye_rate, hand_rate=hand_rate, warmup_steps=warmup_steps, decay_steps=decay_steps, gamma=gamma,
+            lam=lam, clip=clip, value_weight=value_weight, imitate=imitate, greedy=greedy, entropy=entropy,
+            final_entropy=final_entropy, epochs=epochs, hand_epochs=own_epochs, hand_batch=hand_batch,
+            reward_scale=reward_scale, blind=blind, dropout=dropout, eye_from=eye_from, hand_memory=hand_memory,
+        )  # fmt: skip
         if not 1 <= minibatches <= env.num_envs:
             raise InvalidValueError(f"minibatches must be in [1, {env.num_envs}], got {minibatches}")
         self._group = Group.here()  # first, for it says which GPU is meant
@@ -447,11 +455,12 @@ class BCRLLearner(Pair):
         self._steps = int(saved["steps"])
 
 
-def _at_least(**given: tuple[int, int]) -> None:
-    """Check whole numbers, each given with the least that it may be."""
-    for name, (value, least) in given.items():
-        if value < least:
-            raise InvalidValueError(f"{name} must be >= {least}, got {value}")
+def _check(**given: float) -> None:
+    """Hold numbers to the rules of their names."""
+    for name, value in given.items():
+        rule, holds = _RULES.get(name, _NOT_NEGATIVE)
+        if not holds(value):
+            raise InvalidValueError(f"{name} must be {rule}, got {value}")
 
 
 def _note(told: dict[str, list[float]], found: Mapping[str, float]) -> None:

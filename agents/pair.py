@@ -108,7 +108,7 @@ class Pair:
         self._eye_at = None if eye_at is None else np.asarray(eye_at, np.float64)
         if self._eye_at is not None and (self._eye_at.shape != (3,) or not self._eye_at[2] > 0):
             raise InvalidValueError(f"eye_at must be three numbers, m, the last above the table, got {eye_at}")
-        self._make(env, patches.SIZES[size] if isinstance(size, str) else patches.Size(**size), encoder, hand_net, seed)
+        self._make(env, patches.size_of(size), encoder, hand_net, seed)
         self._rng = torch.Generator().manual_seed(seed)
         self._acting: _Acting | None = None
         self._task: VectorEnv[Any, Any, Any] | None = None

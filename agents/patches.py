@@ -6,8 +6,9 @@ plane, so that the levels overlay.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ from torch.nn import functional
 
 from agents.seen import Seen
 from agents.sight import COLOURS
-from assets.errors import InvalidValueError
+from assets.errors import InvalidValueError, UnknownNameError
 from perception.frame import Fisheye
 from perception.sphere import pyramid_rays
 
@@ -59,6 +60,23 @@ class Size:
 PUBLISHED = Size(width=384, heads=12, depth=3, patch=16, window=10, mlp=4, image_mlp=True)
 SMALL = Size()
 SIZES = {"small": SMALL, "published": PUBLISHED}
+
+
+def size_of(told: str | Mapping[str, Any]) -> Size:
+    """A size by its name in `SIZES`, or by fields of `Size`.
+
+    Raises:
+        UnknownNameError, InvalidValueError: there is no such size or field, or a field breaks its rule.
+    """
+    if isinstance(told, str):
+        if told not in SIZES:
+            raise UnknownNameError("size", told, SIZES)
+        return SIZES[told]
+    known = [field.name for field in fields(Size)]
+    for name in told:
+        if name not in known:
+            raise UnknownNameError("field of size", name, known)
+    return Size(**told)
 
 
 def places(fovs: Sequence[float], side: int, projection: str = "pinhole") -> torch.Tensor:

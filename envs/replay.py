@@ -26,7 +26,7 @@ from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
-from assets import asset
+from assets import ROOT
 from assets.errors import InvalidValueError, UnknownNameError
 from envs.batching import (
     NotResetError,
@@ -38,7 +38,7 @@ from envs.batching import (
     remasked,
     reset_mode,
 )
-from envs.eye import FIXATED, FOVEAL_PYRAMID, HOLD, PROJECTIONS, angle_between, first_gaze, observed_as, widen
+from envs.eye import FIXATED, FOVEAL_PYRAMID, HOLD, Eye, angle_between, first_gaze, observed_as, widen
 from envs.kinematics import chain
 from envs.streams import Streams
 from perception.recording import MARKER, PER_STEP, Film, Recording, Recordings
@@ -144,16 +144,17 @@ class BatchReplay(gym.vector.VectorEnv[Arrays, NDArray[Any], NDArray[Any]]):
         autoreset_mode: str | AutoresetMode = AutoresetMode.SAME_STEP,
         first_index: int = 0,
     ) -> None:
-        _check(num_envs, max_episode_steps, pause, chunk, latency, edges, smoothing, target, projection)
+        _check(num_envs, max_episode_steps, pause, chunk, latency, edges, smoothing, target)
+        eye = Eye("eye", (0, 0, 0), tuple(fovs), resolution, projection, max_speed, azimuth, elevation)
         self._recordings, self.rate = _open(recordings, robot)
         self.num_envs, self.max_episode_steps = num_envs, max_episode_steps
         self._pause, self._chunk, self._latency, self._edges = pause, chunk, latency, edges
         self._smoothing, self._target = smoothing, target
         self.control_dt = PER_STEP / self.rate
-        self._limits = np.radians([azimuth, elevation])
+        self._limits = np.radians([eye.azimuth, eye.elevation])
         self._turns = None if actions == "box" else np.radians(turns(actions))
-        self._reach = np.radians(max_speed) * self.control_dt
-        self._fovs, self._resolution, self._projection, self._elevation = tuple(fovs), resolution, projection, elevation
+        self._reach = np.radians(eye.max_speed) * self.control_dt
+        self._fovs, self._resolution, self._projection, self._elevation = eye.fovs, resolution, projection, elevation
         self._views = self._find_views(cameras)
         self._sights, self._robot = self._find_sights(), robot
         self.render_mode, self.spec = render_mode, None
@@ -602,12 +603,16 @@ def _read(folder: str | Path) -> Recordings:
     if not str(folder):
         raise InvalidValueError("recordings must name a folder, such as one that `saccade collect` wrote with panoramas")
     place = Path(folder)
-    return Recordings(place if place.exists() else asset(f"{folder}/{MARKER}").parent)
+    if place.exists():
+        return Recordings(place)
+    ships = sorted(found.parent.relative_to(ROOT).as_posix() for found in ROOT.glob(f"*/*/{MARKER}"))
+    if str(folder) not in ships:
+        raise UnknownNameError("folder of recordings", str(folder), ships)
+    return Recordings(ROOT / folder)
 
 
 def _check(
-    num_envs: int, steps: int, pause: int, chunk: int, latency: int, edges: float, smoothing: float, target: str,
-    projection: str,
+    num_envs: int, steps: int, pause: int, chunk: int, latency: int, edges: float, smoothing: float, target: str
 ) -> None:  # fmt: skip
     for name, value, least in (
         ("num_envs", num_envs, 1), ("max_episode_steps", steps, 1), ("pause", pause, 0), ("chunk", chunk, 0),
@@ -620,5 +625,3 @@ def _check(
             raise InvalidValueError(f"{name} must be in [0, 1), got {share}")
     if target not in TARGETS:
         raise UnknownNameError("target", target, TARGETS)
-    if projection not in PROJECTIONS:
-        raise UnknownNameError("projection", projection, PROJECTIONS)

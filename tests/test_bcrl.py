@@ -619,6 +619,17 @@ def test_what_is_refused() -> None:
     for setting in ({"stray": -0.1}, {"stray_tool": -0.1}, {"stray_height": -0.1}, {"stray_turn": -0.1}):
         with pytest.raises(InvalidValueError, match=r"stray_tool, stray_height and stray_turn must be >= 0, got .*-0\.1"):
             learner(**setting)
+    for setting, rule in (
+        ({"gamma": 1.5}, r"gamma must be in \[0, 1\], got 1\.5"), ({"dropout": 1.0}, r"dropout must be a share in \[0, 1\)"),
+        ({"eye_rate": -1}, "eye_rate must be >= 0, got -1"), ({"clip": 0}, "clip must be > 0, got 0"),
+        ({"hand_rate": float("nan")}, "hand_rate must be >= 0, got nan"), ({"hand_batch": 0}, "hand_batch must be >= 1"),
+    ):  # fmt: skip
+        with pytest.raises(InvalidValueError, match=rule):
+            learner(**setting)
+    with pytest.raises(UnknownNameError, match="unknown size 'smal': did you mean 'small'"):
+        learner(size="smal")
+    with pytest.raises(UnknownNameError, match="unknown field of size 'patches': did you mean 'patch'"):
+        learner(size={"patches": 8})
     with pytest.raises(InvalidValueError, match="averaged must be >= 1 prediction, got 0"):
         learner(averaged=0)
     with pytest.raises(InvalidValueError, match="minibatches"):

@@ -295,6 +295,12 @@ def test_what_is_refused(tmp_path: Path) -> None:
         BatchReplay(tmp_path)
     with pytest.raises(InvalidValueError, match="must name a folder"):
         BatchReplay()
+    with pytest.raises(UnknownNameError, match="unknown folder of recordings 'recordings/estopp': did you mean"):
+        BatchReplay("recordings/estopp")
+    with pytest.raises(InvalidValueError, match=r"fovs must be degrees .* fovea \(smallest\) first, got \(60, 20\)"):
+        batch(fovs=(60, 20))
+    with pytest.raises(InvalidValueError, match="resolution must be >= 1 pixel, got 0"):
+        BatchReplay("recordings/estop", resolution=0)
     with pytest.raises(UnknownNameError, match="directions_25"):
         batch(actions="directions_24")
     with pytest.raises(UnknownNameError, match="recorded"):
