@@ -6,7 +6,7 @@ import importlib.util
 import os
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from assets.errors import SaccadeError, UnknownNameError
 
@@ -92,11 +92,11 @@ def _sentence(message: Warning | str, *where: object, **more: object) -> None:
     print(f"saccade: {message}", file=sys.stderr)
 
 
-def main() -> None:
-    """Entry point: errors of the suite are one sentence, not a traceback."""
+def guarded(work: Callable[[], int | None]) -> int:
+    """The exit code of a program, whose errors and warnings are one sentence, not a traceback."""
     warnings.showwarning = _sentence
     try:
-        code = run(sys.argv[1:])
+        code = work() or 0
     except SaccadeError as error:
         print(f"saccade: {error}", file=sys.stderr)
         code = 2
@@ -106,7 +106,12 @@ def main() -> None:
     except BrokenPipeError:  # whoever read our output, such as `head`, has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
-    sys.exit(code)
+    return code
+
+
+def main() -> None:
+    """Entry point."""
+    sys.exit(guarded(lambda: run(sys.argv[1:])))
 
 
 if __name__ == "__main__":

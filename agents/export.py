@@ -17,6 +17,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from agents import checkpoint
+from agents.cli import guarded
 from agents.config import groups, load, save
 from agents.run import Run, write_json
 from agents.show import say
@@ -120,4 +121,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(guarded(main))

@@ -29,6 +29,7 @@ import numpy as np
 from gymnasium.vector import VectorEnv
 from numpy.typing import NDArray
 
+from agents.cli import guarded
 from agents.dataset import Demonstrations
 from agents.dataset.layout import control_dt
 from agents.rollout import Episode
@@ -220,6 +221,8 @@ def _columns(table: Path, count: int, rate: float) -> dict[str, NDArray[np.float
     joints = sorted((n for n in names if n.startswith("joint")), key=lambda n: (len(n), n))
     if not joints:
         raise InvalidValueError(f"{table} needs columns 'joint1', 'joint2' .. in its first line, it has {names}")
+    if joints != (counted := [f"joint{k + 1}" for k in range(len(joints))]):
+        raise InvalidValueError(f"{table} has columns {joints}: joints are counted from 1 without a gap, {counted}")
     found: dict[str, NDArray[np.float64]] = {}
     for name in (*joints, *(n for n in ("time", "opening", "grip") if n in names)):
         try:
@@ -227,6 +230,7 @@ def _columns(table: Path, count: int, rate: float) -> dict[str, NDArray[np.float
         except (TypeError, ValueError) as error:
             raise InvalidValueError(f"{table}: column {name!r} has something that is no number: {error}") from error
         check_finite(found[name], f"{table}: column {name!r}")
+        _check_unit(found[name], name, table)
     when = found.pop("time", None)
     if when is not None:
         if (np.diff(when) <= 0).any():
@@ -243,6 +247,19 @@ def _columns(table: Path, count: int, rate: float) -> dict[str, NDArray[np.float
         )
     arm = {"joints": np.stack([found.pop(name) for name in joints], axis=1)}
     return {**arm, **{name: values[:, None] for name, values in found.items()}}
+
+
+# No joint turns farther, rad, and hardly one of an arm in degrees stays within it.
+_FARTHEST = 4 * np.pi
+
+
+def _check_unit(values: NDArray[np.float64], name: str, table: Path) -> None:
+    """Joints are radians, openings shares of the gripper's."""
+    low, high = float(values.min()), float(values.max())
+    if name.startswith("joint") and max(-low, high) > _FARTHEST:
+        raise InvalidValueError(f"{table}: column {name!r} goes from {low:g} to {high:g}: joints are in rad, not in degrees")
+    if name in ("opening", "grip") and not 0 <= low <= high <= 1:
+        raise InvalidValueError(f"{table}: column {name!r} goes from {low:g} to {high:g}: 0 is shut and 1 is open")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -263,4 +280,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(guarded(main))

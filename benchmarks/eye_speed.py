@@ -27,6 +27,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
+from agents.cli import guarded
 from agents.show import table
 from benchmarks import results
 from benchmarks.results import Row
@@ -131,4 +132,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(guarded(main))

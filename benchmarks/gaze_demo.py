@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from agents import checkpoint, evaluate, replay, train
+from agents.cli import guarded
 from agents.run import Run
 from agents.show import say
 from benchmarks import results
@@ -77,4 +78,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(guarded(main))

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agents.base import RandomPolicy
+from agents.cli import guarded
 from agents.servo import GazeServo
 from agents.show import say, table
 from agents.statistics import wilson
@@ -100,4 +101,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(guarded(main))

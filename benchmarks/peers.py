@@ -27,6 +27,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, cast
 
+from agents.cli import guarded
 from assets.errors import InvalidValueError, SaccadeError, UnknownNameError
 from benchmarks import results
 
@@ -306,4 +307,4 @@ def main(argv: Sequence[str] | None = None, folder: Path = results.FOLDER) -> in
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(guarded(main))

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from agents.cli import guarded
 from agents.show import table
 from benchmarks import results
 from benchmarks.results import Row
@@ -93,4 +94,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(guarded(main))

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agents import shipped
+from agents.cli import guarded
 from agents.config import load
 from agents.evaluate import restored
 from agents.gaze import ON_TARGET
@@ -120,4 +121,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(guarded(main))

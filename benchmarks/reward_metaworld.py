@@ -25,6 +25,7 @@ from pathlib import Path
 import numpy as np
 from omegaconf import OmegaConf
 
+from agents.cli import guarded
 from agents.config import load
 from agents.fit import learned_frames
 from agents.make import build
@@ -140,4 +141,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(guarded(main))

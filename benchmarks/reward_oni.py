@@ -41,6 +41,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from agents import checkpoint
+from agents.cli import guarded
 from agents.rollout import Record, rollout
 from agents.run import write_json
 from agents.sb3 import SB3Learner
@@ -305,4 +306,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(guarded(main))

@@ -37,6 +37,7 @@ from numpy.typing import NDArray
 from stable_baselines3 import SAC
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 
+from agents.cli import guarded
 from agents.config import load
 from agents.make import make_env
 from agents.run import write_json
@@ -327,4 +328,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(guarded(main))

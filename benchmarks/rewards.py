@@ -34,6 +34,7 @@ from typing import Any
 import numpy as np
 
 from agents import collect, fit
+from agents.cli import guarded
 from agents.config import load
 from agents.dataset import Demonstrations
 from agents.fit import learned_frames, rows, video
@@ -281,4 +282,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(guarded(main))

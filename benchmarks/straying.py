@@ -24,6 +24,7 @@ from hydra.utils import get_class
 from numpy.typing import NDArray
 
 from agents.bcrl import BCRLLearner
+from agents.cli import guarded
 from agents.evaluate import restored
 from agents.memory import Lessons
 from agents.run import Run
@@ -106,4 +107,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(guarded(main))

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from safetensors import safe_open
 from scipy.stats import rankdata
 
+from agents.cli import guarded
 from agents.show import table
 from agents.tiny_dual import truth
 from assets.errors import InvalidValueError
@@ -234,4 +235,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(guarded(main))

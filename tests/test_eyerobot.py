@@ -12,6 +12,7 @@ from agents import shipped
 from agents.config import load
 from agents.make import make_env
 from agents.rollout import Episode
+from agents.run import Run
 from assets import asset
 from assets.errors import InvalidValueError, UnknownNameError
 from benchmarks import eyerobot
@@ -65,6 +66,29 @@ def test_the_searches_of_the_first_seed_ship(tmp_path: Path) -> None:
         found = eyerobot.effort(run)
         assert 1 < found["minutes"] < 600
         assert found["steps"] == shipped.history(run.folder)["updates"] == found["settings"]["steps"]
+
+
+def test_the_best_static_camera_is_that_with_which_the_hand_has_learned_best(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    last = {"exo-3": -0.3, "static-side-3": -0.1, "static-top-3": -0.2}
+    asked: dict[str, list[str]] = {}
+
+    def trained(_: Bench, name: str, seed: int, arguments: list[str]) -> Run:
+        run = Run(tmp_path / name)
+        run.folder.mkdir(parents=True)
+        for step in range(7):  # what came before the last five does not count
+            run.log({"step": step, "rollout/reward": last[run.folder.name] if step > 1 else -seed * last[run.folder.name] * 9})
+        asked[run.folder.name] = arguments
+        return run
+
+    monkeypatch.setattr(Bench, "trained", trained)
+    monkeypatch.setattr(Bench, "recordings", lambda self, task: tmp_path / task)
+    assert Bench(tmp_path).pair("estop", "static", 3).folder == tmp_path / "estop/static-side-3"
+    assert {name: given[-1] for name, given in asked.items()} == {
+        "exo-3": "env.cameras=[front]", "static-side-3": "env.cameras=[side]", "static-top-3": "env.cameras=[top]",
+    }  # fmt: skip
+    assert all("agent.gaze=fixed" in given for given in asked.values())
 
 
 def test_rows_pool_the_episodes_of_all_seeds() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -296,6 +298,15 @@ def test_real_videos_that_do_not_fit_are_refused(tmp_path: Path) -> None:
         (tmp_path / "not.csv").write_text("joint1,grip\n" + "1,0\n" * 18 + f"{wrong},0\n1,0\n")
         with pytest.raises(InvalidValueError, match=rf"not\.csv: column 'joint1' has {wrong} in row 18"):
             bring_in(good, tmp_path / "not.csv", tmp_path / "x", "wave")
+    for header, row, told in (
+        ("joint1,joint3", "1,1", r"has columns \['joint1', 'joint3'\]: joints are counted from 1 without a gap"),
+        ("joint1,joint2", "1,90", r"column 'joint2' goes from 90 to 90: joints are in rad, not in degrees"),
+        ("joint1,opening", "1,-0.1", r"column 'opening' goes from -0\.1 to -0\.1: 0 is shut and 1 is open"),
+        ("joint1,grip", "1,85", r"column 'grip' goes from 85 to 85: 0 is shut and 1 is open"),
+    ):
+        (tmp_path / "unit.csv").write_text(f"{header}\n" + f"{row}\n" * 20)
+        with pytest.raises(InvalidValueError, match=told):
+            bring_in(good, tmp_path / "unit.csv", tmp_path / "x", "wave")
     (tmp_path / "when.csv").write_text("time,joint1\n0,1\nnan,1\n9,1\n")
     with pytest.raises(InvalidValueError, match=r"column 'time' has nan in row 1"):
         bring_in(good, tmp_path / "when.csv", tmp_path / "x", "wave")
@@ -308,6 +319,14 @@ def test_real_videos_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     with pytest.raises(RecordingError, match=r"good\.mp4 is not a table that can be read"):
         bring_in(good, good, tmp_path / "x", "wave")
     assert not (tmp_path / "x").exists()
+
+
+def test_what_the_command_refuses_is_one_sentence(tmp_path: Path) -> None:
+    call = [sys.executable, "-m", "agents.panoramas", "gone.mp4", "gone.csv", "--instruction", "wave", "--out", str(tmp_path)]
+    done = subprocess.run(call, cwd=Path(panoramas.__file__).parents[1], capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("saccade: gone.mp4 is not a video that can be read: ")
+    assert len(done.stderr.splitlines()) == 1
 
 
 def test_the_command_brings_in(tmp_path: Path) -> None:
